@@ -1,0 +1,70 @@
+"""Tab after `%%rlm` and `%rlm`: options, notebook variables, types and kernelspecs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Completions"]
+
+_TYPES = ("str", "int", "float", "bool", "list[str]", "dict[str, float]", "DataFrame", "Series", "ndarray", "datetime", "Literal")
+
+
+class Completions:
+    """What to offer.
+
+    Args:
+        parser: of the cell magic; its options are offered.
+        words: of the line magic.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+        self._options = sorted(s for a in parser._actions for s in a.option_strings if s.startswith("--"))
+        self._words = words
+
+    def install(self, shell: InteractiveShell) -> None:
+        """Have IPython ask for them."""
+
+        @context_matcher(identifier="rlm_kernel")  # type: ignore[untyped-decorator,unused-ignore]
+        def rlm_matcher(context: CompletionContext) -> SimpleMatcherResult:
+            found = self.offer(context.text_until_cursor, context.cursor_line, context.token, shell.user_ns)
+            return {"completions": [SimpleCompletion(text=t, type="rlm") for t in found], "suppress": bool(found)}
+
+        matchers = getattr(shell.Completer, "custom_matchers", None)
+        if matchers is not None:
+            matchers.append(rlm_matcher)
+
+    @staticmethod
+    def uninstall(shell: InteractiveShell) -> None:
+        """Have IPython no longer ask."""
+        matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
+        if matchers is not None:
+            matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != "rlm_kernel"]
+
+    def offer(self, before: str, line: int, token: str, names: dict[str, Any]) -> list[str]:
+        """The completions of `token`, which ends the text `before` the cursor on this line of the cell."""
+        if line != 0:
+            return []
+        word = re.search(r"[\w.-]*$", before)
+        start = word.group() if word else ""
+        cut = len(start) - len(token) if start.endswith(token) else 0
+        if re.match(r"\s*%rlm\s", before):
+            offered: list[str] = [*self._words]
+        elif not re.match(r"\s*%%rlm\s", before):
+            return []
+        elif start.startswith("-"):
+            offered = self._options
+        elif re.search(r"--sandbox[\s=]+\S*$", before):
+            from jupyter_client.kernelspec import KernelSpecManager
+
+            offered = sorted(KernelSpecManager().find_kernel_specs())
+        elif re.search(r":\s*\w*$", before):
+            offered = [*_TYPES]
+        else:
+            offered = sorted(n for n in names if not n.startswith("_") and n not in ("In", "Out", "exit", "quit", "open", "get_ipython"))
+        return [o[max(cut, 0) :] for o in offered if o.startswith(start)]

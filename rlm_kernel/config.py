@@ -1,0 +1,144 @@
+"""Every option there is, with its default, its help and its check: the magic, `RLM(...)` and the environment share it.
+
+Precedence: the call, then `configure()` or `%config RLMMagics`, then `RLM_*` in the environment, then the default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rlm_kernel.errors import InputError, closest
+
+if TYPE_CHECKING:
+    from rlm_kernel.models.base import Model
+    from rlm_kernel.sandbox.base import Sandbox
+
+__all__ = ["Options", "configure", "defaults", "parse_value"]
+
+_LISTENERS: list[Callable[[Options], None]] = []
+
+
+def _option(default: Any, text: str, *, least: float | None = None, flags: tuple[str, ...] = (), metavar: str = "") -> Any:
+    return field(default=default, metadata={"help": text, "least": least, "flags": flags, "metavar": metavar})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a run. Every field's help is what `%%rlm?` shows."""
+
+    model: str | Model = _option(
+        "claude-sonnet-5-5", "the model that writes the code: claude-…, or openai/NAME", flags=("-m",), metavar="NAME"
+    )
+    sub_model: str | Model = _option(
+        "claude-haiku-5-5", "the model that llm_query and llm_batch ask", metavar="NAME"
+    )
+    max_iterations: int = _option(20, "turns of the model before it has to answer", least=1, metavar="N")
+    max_llm_calls: int = _option(50, "sub-calls (llm_query, llm_batch) over the whole run", least=0, metavar="N")
+    max_output_chars: int = _option(20_000, "characters of output that the model sees per turn", least=100, metavar="N")
+    max_errors: int = _option(5, "turns with an error, one after another, before it has to answer", least=1, metavar="N")
+    max_concurrency: int = _option(64, "sub-calls at the same time", least=1, metavar="N")
+    timeout: float | None = _option(None, "seconds for the whole run", least=0.1, metavar="SECONDS")
+    cell_timeout: float | None = _option(600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS")
+    sandbox: str | Sandbox | None = _option(
+        None, "the kernelspec to run the code in; without it, this Python", metavar="KERNELSPEC"
+    )
+    record: str | None = _option(None, "write every model reply to this file", metavar="FILE")
+    replay: str | None = _option(None, "answer from this recording instead of a model", metavar="FILE")
+    fresh: bool = _option(False, "start with an empty sandbox")
+    quiet: bool = _option(False, "show the answer alone")
+    verbose: bool = _option(False, "print the run as text while it goes on")
+
+    def merged(self, changes: Mapping[str, Any]) -> Options:
+        """These options with some replaced.
+
+        Raises:
+            InputError: an unknown option or a value out of range.
+        """
+        known = {f.name: f for f in dataclasses.fields(self)}
+        for name, value in changes.items():
+            if name not in known:
+                raise InputError(f"unknown option '{name}'{closest(name, list(known))}; there are: {', '.join(known)}")
+            check(known[name], value)
+        return dataclasses.replace(self, **changes)
+
+
+def check(option: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a value that the option cannot have.
+
+    Raises:
+        InputError: with the option's name and what it takes.
+    """
+    least = option.metadata["least"]
+    if least is None or value is None and option.default is None or value is None and "None" in str(option.type):
+        return
+    whole = isinstance(option.default, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise InputError(f"{option.name} takes {'a whole number' if whole else 'seconds'}, not {value!r}")
+    if value < least:
+        raise InputError(f"{option.name} has to be at least {least:g}, not {value:g}")
+
+
+def parse_value(option: dataclasses.Field[Any], text: str) -> Any:
+    """The value of an option written as text, in the environment or on the magic's line.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    kind = str(option.type)
+    try:
+        if kind == "bool":
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[text.lower()]
+        if "float" in kind:
+            value: Any = None if text.lower() in ("none", "") else float(text)
+        else:
+            value = int(text) if kind == "int" else text
+    except (ValueError, KeyError):
+        raise InputError(f"{option.name}: {text!r} is not {'yes or no' if kind == 'bool' else 'a number'}") from None
+    check(option, value)
+    return value
+
+
+def _from_environment() -> Options:
+    found = {}
+    for option in dataclasses.fields(Options):
+        text = os.environ.get(f"RLM_{option.name.upper()}")
+        if text is not None:
+            try:
+                found[option.name] = parse_value(option, text)
+            except InputError as error:
+                raise InputError(f"in the environment, RLM_{option.name.upper()}: {error}") from None
+    return Options(**found)
+
+
+_configured: Options | None = None
+
+
+def defaults() -> Options:
+    """The options that hold where a call says nothing."""
+    return _configured if _configured is not None else _from_environment()
+
+
+def configure(**options: Any) -> Options:
+    """Set defaults for every later `%%rlm` and `RLM(...)`; returns all of them.
+
+    Args:
+        **options: fields of `Options`: `model="claude-opus-5-5"`, `max_iterations=30`, … A model or a sandbox may be an
+            object of your own.
+
+    Raises:
+        InputError: an unknown option or a value out of range.
+    """
+    global _configured  # noqa: PLW0603 - the one place where defaults live
+    _configured = defaults().merged(options)
+    for listener in _LISTENERS:
+        listener(_configured)
+    return _configured
+
+
+def on_configure(listener: Callable[[Options], None] | None) -> None:
+    """Have the magic's traits follow; None takes it away."""
+    _LISTENERS[:] = [listener] if listener is not None else []

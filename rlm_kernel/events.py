@@ -1,0 +1,194 @@
+"""What happens in a run, as frozen records in the order it happened.
+
+The loop emits them; the panel, the trajectory, callbacks and logs are folds of this one stream. An event holds
+values only, never a live object, so that it can be kept, sent to a browser and written to a file. `run` names the
+run (a child run has its own name and `parent`), `at` is seconds since the outermost run started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rlm_kernel.usage import Usage
+
+__all__ = [
+    "CellFinished",
+    "CellOutput",
+    "CellStarted",
+    "Event",
+    "Final",
+    "IterationFinished",
+    "IterationStarted",
+    "ModelDelta",
+    "ModelFinished",
+    "Note",
+    "OnEvent",
+    "RunFinished",
+    "RunStarted",
+    "SubcallFinished",
+    "SubcallStarted",
+    "Variable",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable as the model sees it: never the value itself."""
+
+    name: str
+    type: str
+    size: str = ""
+    """In the kind's own measure: `1,024 characters`, `336776 rows x 19 columns`."""
+    preview: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every event carries."""
+
+    run: str
+    at: float
+    """Seconds since the outermost run started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    question: str
+    signature: str
+    model: str
+    sub_model: str
+    max_iterations: int
+    max_llm_calls: int
+    variables: tuple[Variable, ...] = ()
+    parent: str | None = None
+    """The sub-call that asked for this run, `None` for the outermost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationStarted(Event):
+    iteration: int
+    """From 1."""
+    prompt: str
+    """The message that this iteration adds to the conversation."""
+    final: bool = False
+    """The one extra call that asks for an answer when a limit has been reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDelta(Event):
+    iteration: int
+    text: str
+    kind: Literal["text", "thinking", "restart"] = "text"
+    """`restart`: what streamed so far is void, the call was made again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFinished(Event):
+    iteration: int
+    reply: str
+    thinking: str
+    model: str
+    usage: Usage
+    cost: float | None
+    """USD; `None` when the model's price is not known."""
+    seconds: float
+    cells: tuple[str, ...]
+    """The code that was read out of the reply, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellStarted(Event):
+    iteration: int
+    cell: int
+    """Counts the cells of the run, from 1."""
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellOutput(Event):
+    """Output as it leaves the sandbox: hostile text."""
+
+    iteration: int
+    cell: int
+    kind: Literal["stdout", "stderr", "display", "result", "error"]
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The MIME bundle of a display or result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFinished(Event):
+    iteration: int
+    cell: int
+    status: Literal["ok", "error", "submitted", "interrupted", "timeout", "died", "flooded"]
+    seconds: float
+    changed: tuple[Variable, ...] = ()
+    """Variables that appeared or changed."""
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubcallStarted(Event):
+    iteration: int
+    cell: int
+    subcall: int
+    """Counts the sub-calls of the run, from 1."""
+    prompt: str
+    model: str
+    batch: int | None = None
+    """The batch it belongs to, counted from 1; `None` for a call of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubcallFinished(Event):
+    subcall: int
+    reply: str
+    error: str
+    """Empty when it succeeded."""
+    model: str
+    usage: Usage
+    cost: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """Something the user should know that is no part of the conversation: a sandbox that was replaced, a retry."""
+
+    iteration: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationFinished(Event):
+    iteration: int
+    observation: str
+    """What the model will be told of it; empty after the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final(Event):
+    """An answer was submitted and accepted."""
+
+    iteration: int
+    values: Mapping[str, Any]
+
+
+StopReason = Literal[
+    "answered", "max_iterations", "max_llm_calls", "max_errors", "timeout", "interrupted", "error"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    stop_reason: StopReason
+    detail: str
+    """One line for people: which limit, which error; empty when the run simply answered."""
+    usage: Usage
+    cost: float | None
+    seconds: float
+
+
+OnEvent = Callable[[Event], None]

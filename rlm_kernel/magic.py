@@ -1,0 +1,307 @@
+"""`%%rlm` and `%rlm`: read the line, find the variables, ask the session, show the result.
+
+Nothing is decided here that the Python way (`rlm.py`) would not decide the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+from traitlets import Any as AnyTrait
+from traitlets import Bool, Float, Int, TraitError, TraitType, Unicode
+from traitlets.config import Configurable
+
+from rlm_kernel import background, config
+from rlm_kernel.complete import Completions
+from rlm_kernel.config import Options, defaults, parse_value
+from rlm_kernel.errors import AuthenticationError, InputError, InterruptedRunError, RLMError, closest
+from rlm_kernel.result import Result
+from rlm_kernel.session import Job, Session
+from rlm_kernel.signature import Signature
+from rlm_kernel.view import View
+
+__all__ = ["RLMMagics", "load", "unload"]
+
+_OPTIONS = {f.name: f for f in dataclasses.fields(Options)}
+_ON_THE_LINE = [f for f in _OPTIONS.values() if f.name != "verbose"]
+_WORDS = ("status", "vars", "reset", "interrupt", "connect", "trajectory")
+
+
+def flag(name: str) -> str:
+    """The option's spelling on the line: `--max-iterations`."""
+    return "--" + name.replace("_", "-")
+
+
+def _trait(option: dataclasses.Field[Any]) -> TraitType[Any, Any]:
+    text = option.metadata["help"]
+    kinds: dict[str, Any] = {"int": Int, "bool": Bool, "float | None": Float, "str | None": Unicode}
+    kind = kinds.get(str(option.type), AnyTrait)
+    extra = {} if kind in (Int, Bool, AnyTrait) else {"allow_none": True}
+    trait: TraitType[Any, Any] = kind(option.default, help=text, **extra).tag(config=True)
+    return trait
+
+
+_Traits: Any = type("_Traits", (Configurable,), {name: _trait(option) for name, option in _OPTIONS.items()})
+
+
+def _option_arguments(function: Any) -> Any:
+    """One argument of the magic for every option."""
+    for option in reversed(_ON_THE_LINE):
+        flags = (*option.metadata["flags"], flag(option.name))
+        default = "" if option.default in (None, False) else f" (default: {option.default})"
+        text = f"{option.metadata['help']}{default}"
+        if str(option.type) == "bool":
+            function = argument(*flags, action="store_true", default=None, help=text)(function)
+        else:
+            function = argument(*flags, metavar=option.metadata["metavar"], help=text)(function)
+    return function
+
+
+@magics_class
+class RLMMagics(Magics, _Traits):
+    """Defaults of `%%rlm`; also `c.RLMMagics.<option>` in IPython's configuration and `RLM_<OPTION>` in the environment."""
+
+    def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
+        super().__init__(shell, **kwargs)
+        self._sessions: dict[Any, Session] = {}
+        self._current: Session | None = None
+        own = self.config.get("RLMMagics", {})
+        config.configure(**{name: getattr(self, name) for name in _OPTIONS if name in own})
+        self._follow(defaults())
+        self.observe(self._changed, list(_OPTIONS))
+        config.on_configure(self._follow)
+
+    def _follow(self, options: Options) -> None:
+        for name in _OPTIONS:
+            self.set_trait(name, getattr(options, name))
+
+    def _changed(self, change: Mapping[str, Any]) -> None:
+        if getattr(defaults(), change["name"]) != change["new"]:
+            try:
+                config.configure(**{change["name"]: change["new"]})
+            except InputError as error:
+                self.set_trait(change["name"], change["old"])
+                raise TraitError(str(error)) from None
+
+    # -- %%rlm ------------------------------------------------------------------------------------------------
+    @needs_local_scope
+    @no_var_expand
+    @cell_magic("rlm")
+    @magic_arguments()
+    @argument(
+        "signature",
+        nargs="*",
+        help="the variables that the question is about and the fields of the answer: "
+        "'tickets, policy -> answer: str, by_category: dict[str, float]'. Names alone mean '-> answer: str'; without "
+        "names ('-> n: int') the question is about what the sandbox already holds. Types: str, int, float, bool, list, "
+        "dict, tuple, set, Literal, datetime, DataFrame, Series, ndarray, and your own pydantic models, dataclasses and "
+        "enums",
+    )
+    @argument("-o", "--out", metavar="NAME", default="rlm_result", help="bind the result to NAME (default: rlm_result)")
+    @_option_arguments
+    def ask(self, line: str, cell: str, local_ns: dict[str, Any] | None = None) -> None:
+        """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
+
+        The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
+        first values, and what its code prints, never the data. The sandbox is a kernel of its own that keeps its
+        variables for the next question; it is a separate process without your key, but it is no security boundary: the
+        code can read the files that you can read.
+
+        The result is bound in the notebook and has one attribute per field of the answer, and .trajectory, .iterations,
+        .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. The interrupt button (■)
+        stops the run at any moment; the sandbox keeps its variables and the result what was found so far.
+
+        Example::
+
+            %%rlm tickets, policy -> answer: str, by_category: dict[str, float]
+            What is the average resolution time of critical tickets by category?
+        """
+        names = {**self.shell.user_ns, **(local_ns or {})}
+        with _usage_errors():
+            out, given, text = self._parse(line)
+            options = defaults().merged(given)
+            signature = Signature.parse(text, names)
+            variables = _look_up(signature, names)
+            job = Job.prepare(cell.removesuffix("\n"), signature, variables, options)
+        session = self._session(options)
+        view = View(quiet=options.quiet, verbose=options.verbose, silent=cell.rstrip().endswith(";"))
+        try:
+            with _usage_errors():
+                result = background.drain(lambda emit: session.run(job, emit), view, lambda: _stop(session))
+        except (InterruptedRunError, RLMError) as error:
+            if isinstance(error.result, Result):
+                self.shell.user_ns[out] = error.result
+                view.settle(error.result)
+            raise
+        self.shell.user_ns[out] = result
+        view.settle(result)
+
+    def _parse(self, line: str) -> tuple[str, dict[str, Any], str]:
+        """The name to bind, the options that were given, and the signature."""
+        parser = self.ask.parser  # type: ignore[attr-defined]
+        takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
+        mine, words = [], []
+        pending = iter(re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", line))
+        for word in pending:
+            if not re.match(r"--?[A-Za-z]", word):
+                words.append(word)
+                continue
+            name, equals, _ = word.partition("=")
+            if name not in takes_value:
+                raise InputError(f"unknown option {name}{closest(name, list(takes_value))}; '%%rlm?' lists all")
+            mine.append(word)
+            if takes_value[name] and not equals:
+                value = next(pending, None)
+                if value is None:
+                    raise InputError(f"option {name} needs a value")
+                mine.append(value)
+        unquoted = [w[1:-1] if len(w) > 1 and w[0] == w[-1] and w[0] in "\"'" else w for w in mine]
+        args = vars(parser.parse_args(unquoted))
+        given = {}
+        for name, option in _OPTIONS.items():
+            if args.get(name) is not None:
+                given[name] = parse_value(option, args[name]) if isinstance(args[name], str) else args[name]
+        out = args["out"]
+        if not out.isidentifier():
+            raise InputError(f"-o takes a name to bind the result to, not {out!r}")
+        return out, given, " ".join(words)
+
+    def _session(self, options: Options) -> Session:
+        """One session per kernelspec, so that a question to another sandbox keeps the first one's state."""
+        key = options.sandbox if options.sandbox is None or isinstance(options.sandbox, str) else id(options.sandbox)
+        if key not in self._sessions:
+            self._sessions[key] = session = Session.of(options.sandbox)
+            background.at_exit(id(session), session.reset)
+        self._current = self._sessions[key]
+        return self._current
+
+    # -- %rlm -------------------------------------------------------------------------------------------------
+    @line_magic("rlm")
+    @magic_arguments()
+    @argument("what", nargs="?", default="status", metavar="|".join(_WORDS), help="what to do (default: status)")
+    def manage(self, line: str) -> None:
+        """Look after the sandbox of `%%rlm`.
+
+        status: what runs and what it may do. vars: the sandbox's variables. reset: end the sandbox; the next question
+        starts an empty one. interrupt: stop what it is running. connect: how to attach a console to it. trajectory:
+        the last run as text.
+        """
+        what = line.strip() or "status"
+        if what not in _WORDS:
+            raise UsageError(f"%rlm {what}: not known{closest(what, _WORDS)}; there are: {', '.join(_WORDS)}")
+        with _usage_errors():
+            getattr(self, f"_do_{what}")()
+
+    def _do_status(self) -> None:
+        options = defaults()
+        lines = [f"model {_name(options.model)}, sub-model {_name(options.sub_model)}"]
+        if not self._sessions:
+            lines.append("no sandbox yet: the first %%rlm starts one")
+        for key, session in self._sessions.items():
+            title = "this Python" if key is None else str(key) if isinstance(key, str) else type(session.sandbox).__name__
+            state = "running" if getattr(session.sandbox, "running", True) else "not started"
+            lines.append(f"sandbox ({title}): {state}")
+        lines.append(
+            "isolation: a separate process without your key and environment. NOT a security boundary: "
+            "its code can read your files and use the network."
+        )
+        print("\n".join(lines))
+
+    def _do_vars(self) -> None:
+        print(background.call(self._sandbox_session().variables()))
+
+    def _do_reset(self) -> None:
+        for session in self._sessions.values():
+            background.call(session.reset())
+        print("The sandbox is empty; the next %%rlm starts a new one." if self._sessions else "There is no sandbox.")
+
+    def _do_interrupt(self) -> None:
+        session = self._sandbox_session()
+        _stop(session)
+        background.call(session.sandbox.interrupt())
+        print("Interrupted; the sandbox keeps its variables.")
+
+    def _do_connect(self) -> None:
+        file = getattr(self._sandbox_session().sandbox, "connection_file", None)
+        if file is None:
+            raise UsageError("the sandbox is not running or is no local kernel; run a %%rlm cell first")
+        print(f"jupyter console --existing {file}")
+
+    def _do_trajectory(self) -> None:
+        last = self._current.last if self._current is not None else None
+        if last is None:
+            raise UsageError("there is no run yet; ask something with %%rlm first")
+        print(Result(last))
+
+    def _sandbox_session(self) -> Session:
+        if self._current is None:
+            raise UsageError("there is no sandbox yet: the first %%rlm starts one")
+        return self._current
+
+    def close(self) -> None:
+        """End every sandbox and take back the defaults' listener."""
+        config.on_configure(None)
+        for session in self._sessions.values():
+            background.at_exit(id(session), None)
+            background.call(session.reset())
+        self._sessions.clear()
+        self._current = None
+
+
+def _stop(session: Session) -> None:
+    background.loop().call_soon_threadsafe(session.stop)
+
+
+def _name(model: Any) -> str:
+    return model if isinstance(model, str) else str(model.name)
+
+
+def _look_up(signature: Signature, names: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for field in signature.inputs:
+        if field.name not in names:
+            known = [n for n in names if not n.startswith("_")]
+            raise InputError(f"no variable is called '{field.name}'{closest(field.name, known)}")
+        found[field.name] = names[field.name]
+    return found
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Show an error of the user's in one line, as IPython's own magics do."""
+    try:
+        yield
+    except (InputError, AuthenticationError) as error:
+        if error.result is not None:
+            raise
+        # UsageError itself: IPython prints a traceback for subclasses
+        raise UsageError(f"%%rlm: {error}") from None
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics and the completions; a second time replaces the first."""
+    unload(shell)
+    try:
+        magics = RLMMagics(shell)
+    except InputError as error:
+        raise UsageError(f"rlm_kernel: {error}") from None
+    shell.register_magics(magics)
+    Completions(magics.ask.parser, _WORDS).install(shell)  # type: ignore[attr-defined]
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics away and end their sandboxes."""
+    magics = shell.magics_manager.registry.pop("RLMMagics", None)
+    if isinstance(magics, RLMMagics):
+        magics.close()
+        for kind in ("line", "cell"):
+            shell.magics_manager.magics[kind].pop("rlm", None)
+    Completions.uninstall(shell)

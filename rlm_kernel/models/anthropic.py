@@ -1,0 +1,161 @@
+"""Claude over Anthropic's own API: requests out, streamed replies in. Nothing of the SDK's types leaves this file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from rlm_kernel.errors import AuthenticationError, InputError
+from rlm_kernel.models._failures import Service
+from rlm_kernel.models._provider import Clients, call, positive, sendable
+from rlm_kernel.models.base import Completion, Delta, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    import anthropic
+
+    from rlm_kernel.models.base import OnDelta, Request
+
+__all__ = ["AnthropicModel"]
+
+KEY = "ANTHROPIC_API_KEY"
+_STOP: dict[str | None, Literal["max_tokens", "refusal"]] = {
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "refusal": "refusal",
+}
+
+
+class AnthropicModel:
+    """A Claude model.
+
+    The key, the address and the other `ANTHROPIC_*` settings come from the environment, read by the SDK. Only what
+    is listed here is sent: no sampling parameters and no words put into the model's mouth.
+    """
+
+    def __init__(
+        self,
+        name: str = "claude-sonnet-5-5",
+        *,
+        max_tokens: int = 16_000,
+        max_retries: int = 4,
+        timeout: float = 60.0,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set up without connecting.
+
+        Args:
+            name: the model's name at Anthropic.
+            max_tokens: longest reply, thinking included, in tokens.
+            max_retries: further attempts after a rate limit, an overload, a broken or stalled stream.
+            timeout: longest silence between two pieces, in seconds.
+            api_key: instead of `ANTHROPIC_API_KEY`.
+            base_url: instead of `ANTHROPIC_BASE_URL`.
+            extra: further fields of the request, as the API names them (`thinking`, `temperature`, …).
+        """
+        positive(max_tokens=max_tokens, max_retries=max_retries, timeout=timeout)
+        self.name = name
+        self.max_tokens = max_tokens
+        self.max_retries = max_retries
+        self.timeout = timeout
+        self.extra = dict(extra or {})
+        self._api_key = api_key
+        self._base_url = base_url
+        self._clients = Clients(self._client)
+
+    def __repr__(self) -> str:
+        return f"AnthropicModel({self.name!r})"
+
+    def check(self) -> None:
+        """Find out that the key is missing before anything is sent.
+
+        Raises:
+            AuthenticationError: neither a key nor any other credentials are set.
+        """
+        self._client()
+
+    async def complete(self, request: Request, on_delta: OnDelta | None = None) -> Completion:
+        """See `Model.complete`. `on_delta` may see `RESTART` when a broken reply is asked for again."""
+        client = self._clients.get()
+        service = Service("Anthropic", self.name, str(client.base_url), KEY, self.timeout)
+        return await call(lambda: self._stream(client, request), service, self.max_retries, on_delta)
+
+    async def close(self) -> None:
+        """See `Model.close`."""
+        await self._clients.close()
+
+    def _client(self) -> anthropic.AsyncAnthropic:
+        import anthropic
+
+        # `pool=None`: a call that waits its turn behind many others has not stalled.
+        timeout = anthropic.Timeout(self.timeout, connect=min(10.0, self.timeout), pool=None)
+        try:
+            client = anthropic.AsyncAnthropic(
+                api_key=self._api_key, base_url=self._base_url, max_retries=0, timeout=timeout
+            )
+        except anthropic.AnthropicError as exc:
+            raise AuthenticationError(f"Anthropic credentials cannot be read: {exc}") from exc
+        except Exception as exc:
+            raise InputError(f"cannot set up a client for '{self.name}': {exc}") from exc
+        if not (client.api_key or client.auth_token or client.credentials):
+            raise AuthenticationError(f"no key for '{self.name}': set {KEY} in this kernel's environment")
+        return client
+
+    async def _stream(
+        self, client: anthropic.AsyncAnthropic, request: Request
+    ) -> AsyncGenerator[Delta | Completion, None]:
+        completion = None
+        async with client.messages.stream(**self._fields(request)) as stream:
+            async for event in stream:
+                if event.type == "text":
+                    yield Delta(event.text)
+                elif event.type == "thinking":
+                    yield Delta(event.thinking, "thinking")
+                elif event.type == "message_stop":
+                    completion = _completion(event.message)
+        if completion is not None:
+            yield completion
+
+    def _fields(self, request: Request) -> dict[str, Any]:
+        """The request as the API wants it, cached up to the last but one and up to the last user message.
+
+        Two breakpoints that move along with the conversation: the older is where the previous call wrote the cache
+        that this one reads, the newer is what this call writes for the next.
+        """
+        users = [place for place, message in enumerate(request.messages) if message.role == "user"]
+        marked = set(users[-2:]) if request.cache else set()
+        messages = [
+            {"role": message.role, "content": [_block(message.content, cache=place in marked)]}
+            for place, message in enumerate(request.messages)
+        ]
+        fields: dict[str, Any] = {"model": self.name, "max_tokens": self.max_tokens, "messages": messages}
+        if request.system:
+            fields["system"] = [_block(request.system, cache=request.cache)]
+        if self.extra:
+            fields["extra_body"] = self.extra
+        return fields
+
+
+def _block(text: str, *, cache: bool) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "text", "text": sendable(text)}
+    if cache and text.strip():  # the API refuses a breakpoint on an empty block
+        block["cache_control"] = {"type": "ephemeral"}
+    return block
+
+
+def _completion(message: anthropic.types.Message) -> Completion:
+    usage = message.usage
+    return Completion(
+        text="".join(block.text for block in message.content if block.type == "text"),
+        model=message.model,
+        usage=Usage(
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_input_tokens or 0,
+            usage.cache_creation_input_tokens or 0,
+        ),
+        thinking="".join(block.thinking for block in message.content if block.type == "thinking"),
+        stop_reason=_STOP.get(message.stop_reason, "end"),
+    )

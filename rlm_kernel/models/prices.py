@@ -1,0 +1,38 @@
+"""What tokens cost, from the price list that ships with `genai-prices`. Never asks the network, never fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm_kernel.models.base import Usage
+
+__all__ = ["cost"]
+
+
+def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
+    """US dollars for `usage` of `model`.
+
+    Args:
+        usage: tokens; its four counts are disjoint.
+        model: the name, also as `provider/name`.
+        provider: the provider's id at genai-prices (`anthropic`, `openai`, `openrouter`), if the name leaves it open.
+
+    Returns:
+        None for a model whose price nobody knows.
+    """
+    import genai_prices
+
+    if provider is None and "/" in model:
+        provider, model = model.split("/", 1)
+    # Their input count includes what was read from and written to the cache; ours does not.
+    tokens = genai_prices.Usage(
+        input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    try:
+        return float(genai_prices.calc_price(tokens, model, provider_id=provider).total_price)
+    except Exception:  # whatever the list does not know or cannot add up has no price here
+        return None

@@ -1,0 +1,252 @@
+"""A finished, stopped or failed run as one still page of HTML: the form that is saved in the notebook.
+
+It must read well in Lab (light, dark, untrusted), nbconvert, nbviewer and, without any style, on GitHub. So: semantic
+elements, `details` for folding, inline styles only, half-transparent greys that suit any ground, no script, no image.
+Nothing in it changes from one rendering to the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm_kernel.render import story
+from rlm_kernel.render.clean import WHERE, clean, clip, count, excerpt, fit, size, stream
+from rlm_kernel.render.prose import CELL, HAIRLINE, MONO, TABLE, code_html, escape, prose_html
+from rlm_kernel.render.values import Block, Form, Items, Plain, Table, Text, form, html_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rlm_kernel.events import Variable
+    from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, Trajectory
+
+__all__ = ["LIMIT", "answer_html", "to_html"]
+
+LIMIT = 190_000
+"""Bytes of the whole page."""
+ANSWER = 60_000
+SHOWN = 12
+"""As many iterations are listed openly; of more, the middle is folded."""
+LISTED = 60
+"""As many iterations are listed at all."""
+SUBCALLS = 20
+COLOURS = {"good": "#2f9e63", "short": "#c08a1e", "bad": "#d64f45"}
+MUTED = "opacity:0.68"
+OUTPUT = (
+    f"{MONO};font-size:0.88em;line-height:1.45;white-space:pre-wrap;overflow-wrap:break-word;margin:6px 0;"
+    "padding:2px 0 2px 12px;background:none;border-left:3px solid "
+)
+QUIET = f"margin:6px 0;font-size:0.9em;{MUTED}"
+SUMMARY = "cursor:pointer;padding:3px 0"
+
+
+def to_html(trajectory: Trajectory) -> str:
+    """The whole story, at most `LIMIT` bytes."""
+    t = trajectory
+    words, tone = story.headline(t)
+    colour = COLOURS[tone]
+    question = excerpt(t.question.strip(), 1500, 12) or "No question"
+    said = f'<strong style="color:{colour}">{escape(words)}</strong>'
+    meta = " · ".join([said, *(escape(part) for part in story.totals(t))])
+    style = "margin:0 0 2px 0;white-space:pre-wrap;overflow-wrap:break-word"
+    top = f'<p style="{style}"><strong>{escape(question)}</strong></p>'
+    top += f'<p style="margin:0 0 10px 0;font-size:0.9em"><span style="opacity:0.85">{meta}</span></p>'
+    if t.detail:
+        top += f'<p style="margin:0 0 10px 0;color:{colour}">{escape(clip(t.detail, 600))}</p>'
+    answer = _boxed(_answer(t), colour) if t.values or t.stop_reason == "answered" else ""
+    rest = _iterations(t.iterations, LIMIT - size(top) - size(answer) - 600)
+    body = f"{top}{answer}{rest}"
+    return clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{body}</div>')
+
+
+def answer_html(trajectory: Trajectory) -> str:
+    """The answer fields alone."""
+    return clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{_answer(trajectory)}</div>')
+
+
+def _boxed(content: str, colour: str) -> str:
+    style = f"margin:0 0 12px 0;padding:4px 0 4px 14px;border-left:3px solid {colour}"
+    return f'<div style="{style}">{content}</div>'
+
+
+def _answer(t: Trajectory) -> str:
+    names = story.fields(t)
+    made, room = [], ANSWER
+    for i, name in enumerate(names):
+        value = t.values.get(name)
+        cap = room // (len(names) - i)
+        shown = fit(cap, lambda s, v=value: _form(form(v, int(10 * s) or 1, int(20_000 * s)), large=True))  # type: ignore[misc]
+        label = f'<p style="margin:6px 0 1px 0;font-size:0.88em;{MUTED}">{escape(clip(name, 80))}</p>'
+        made.append(("" if names == ["answer"] else label) + (shown or _note("too large to show, in rlm_result")))
+        room -= size(made[-1])
+        if room < 400:  # noqa: PLR2004
+            made.append(_note(f"{count(len(names) - i - 1, 'more field')} in rlm_result"))
+            break
+    return "".join(made)
+
+
+def _form(value: Form, *, large: bool = False) -> str:
+    if isinstance(value, Text):
+        return f'<div style="font-size:1.06em;overflow-wrap:break-word">{prose_html(value.text)}</div>'
+    if isinstance(value, Plain):
+        return f'<p style="margin:0 0 7px 0{";font-size:1.25em" if large else ""}">{escape(value.text)}</p>'
+    if isinstance(value, Block):
+        return f'<pre style="{OUTPUT}rgba(127,127,127,0.3)">{escape(value.text)}</pre>'
+    if isinstance(value, Items):
+        items = "".join(f'<li style="margin:2px 0">{escape(item)}</li>' for item in value.items)
+        more = f'<p style="{QUIET}">{count(value.more, "more item")}</p>' if value.more else ""
+        return f'<ul style="margin:0 0 7px 0;padding-left:24px">{items}</ul>{more}'
+    return _table(value)
+
+
+def _table(table: Table) -> str:
+    right = [table.numeric(i) for i in range(max((len(r) for r in (table.columns, *table.rows)), default=0))]
+
+    def cells(row: Iterable[str], tag: str) -> str:
+        return "".join(
+            f'<{tag} style="{CELL};text-align:{"right" if right[i] else "left"}">{escape(text)}</{tag}>'
+            for i, text in enumerate(row)
+        )
+
+    head = f"<thead><tr>{cells(table.columns, 'th')}</tr></thead>" if table.columns else ""
+    rows = "".join(f'<tr style="background:none">{cells(row, "td")}</tr>' for row in table.rows)
+    left = [count(table.more_rows, "more row")] if table.more_rows else []
+    left += [count(table.more_columns, "more column")] if table.more_columns else []
+    more = f'<p style="{QUIET}">{" and ".join(left)}</p>' if left else ""
+    return f'<div style="overflow:auto"><table style="{TABLE}">{head}<tbody>{rows}</tbody></table></div>{more}'
+
+
+def _iterations(iterations: list[Iteration], room: int) -> str:
+    """One line for each, in order, opened as far as the room allows: the last and the first before the middle."""
+    listed = sorted(story.order(len(iterations))[:LISTED])
+    lines = {i: _line(iterations[i]) for i in listed}
+    room -= sum(size(line) + 300 for line in lines.values()) + 600
+    bodies: dict[int, str] = {}
+    for done, place in enumerate(story.order(len(listed))):
+        i = listed[place]
+        cap = min(room, max(2 * room // (len(listed) - done), 1000))
+        bodies[i] = fit(cap, lambda s, it=iterations[i]: _body(it, s)) or _note(f"too large to show, in {WHERE}")  # type: ignore[misc]
+        room -= size(bodies[i])
+    shown = [_fold(lines[i], bodies[i]) for i in listed]
+    left = len(iterations) - len(listed)
+    if left:
+        half = len(listed) // 2
+        shown.insert(half, _note(f"{count(left, 'more iteration')} in {WHERE}"))
+    if len(shown) > SHOWN:
+        first, last = shown[:4], shown[-4:]
+        middle = f"{count(len(iterations) - 8, 'iteration')} between"
+        shown = [*first, _fold(f"<em>{middle}</em>", "".join(shown[4:-4])), *last]
+    return "".join(shown)
+
+
+def _line(iteration: Iteration) -> str:
+    state = story.status(iteration)
+    tone = {"ok": "good", "submitted": "good", "none": "short", "running": "short"}.get(state, "bad")
+    calls = [s for c in iteration.cells for s in c.subcalls]
+    trouble = next((e for c in iteration.cells if c.status == "error" and (e := story.error_line(c))), "")
+    said = [trouble or story.status_words(state), count(len(calls), "sub-call") if calls else ""]
+    said += [count(len(iteration.notes), "note")] if iteration.notes else []
+    tail = "".join(f" · {escape(part)}" for part in said if part)
+    tail = f'<span style="font-size:0.9em;{MUTED}">{tail}</span>' if tail else ""
+    return (
+        f'<span style="{MUTED}">{iteration.number}</span> <span style="color:{COLOURS[tone]}">{story.mark(state)}</span> '
+        f"{escape(story.summary(iteration))}{tail}"
+    )
+
+
+def _fold(line: str, body: str, style: str = "") -> str:
+    outer = style or f"border-top:{HAIRLINE};padding:2px 0"
+    inner = f'<div style="padding:4px 0 8px 18px">{body}</div>'
+    return f'<details style="{outer}"><summary style="{SUMMARY}">{line}</summary>{inner}</details>'
+
+
+def _small(line: str, body: str) -> str:
+    return _fold(f'<span style="font-size:0.9em;{MUTED}">{line}</span>', body, "margin:4px 0")
+
+
+def _note(text: str) -> str:
+    return f'<p style="{QUIET}">{escape(text)}</p>'
+
+
+def _body(iteration: Iteration, scale: float) -> str:
+    room = int(8000 * scale)
+    made = [_note(f"Note: {clip(note, 400)}") for note in iteration.notes[:5]]
+    if iteration.thinking.strip():
+        made.append(_small("Thinking", prose_html(excerpt(iteration.thinking, int(3000 * scale), 60))))
+    for number, part in enumerate(story.parts(iteration)):
+        if number >= 12:  # noqa: PLR2004
+            made.append(_note(f"the rest of the reply is in {WHERE}"))
+            break
+        if isinstance(part, story.Prose):
+            made.append(prose_html(excerpt(part.text, max(room, 200), 200)))
+            room -= len(part.text)
+        else:
+            made.append(_cell(part, scale))
+    return "".join(made)
+
+
+def _cell(cell: Cell, scale: float) -> str:
+    made = [code_html(excerpt(cell.code, int(8000 * scale), 160))]
+    made += [_output(o, scale) for o in cell.outputs[:10]]
+    if len(cell.outputs) > 10:  # noqa: PLR2004
+        made.append(_note(f"{count(len(cell.outputs) - 10, 'more output')} in {WHERE}"))
+    if cell.status not in ("ok", "error", "submitted"):
+        made.append(f'<p style="margin:6px 0;color:{COLOURS["bad"]}">{escape(story.status_words(cell.status))}</p>')
+    if cell.subcalls:
+        made.append(_small(escape(story.subcalls_words(cell.subcalls)), _subcalls(cell.subcalls, scale)))
+    if cell.changed or cell.removed:
+        made.append(_variables(cell.changed, cell.removed))
+    return "".join(made)
+
+
+def _output(output: Output, scale: float) -> str:
+    if table := html_table(output.data.get("text/html"), max(1, int(10 * scale))):
+        return _table(table)
+    bar = {"stderr": "rgba(192,138,30,0.7)", "error": "rgba(214,79,69,0.8)"}.get(output.kind, "rgba(127,127,127,0.3)")
+    text = excerpt(stream(output.text), int(4000 * scale), int(50 * scale) or 3)
+    if text.strip():
+        return f'<pre style="{OUTPUT}{bar}">{escape(text.rstrip())}</pre>'
+    kinds = ", ".join(clip(str(kind), 40) for kind in list(output.data)[:4])
+    return _note(f"{kinds} in {WHERE}") if kinds else ""
+
+
+def _variables(changed: tuple[Variable, ...], removed: tuple[str, ...]) -> str:
+    rows = [
+        (clip(v.name, 60), clip(v.type, 40), clip(v.size, 60), clip(story.steady(v.preview), 120)) for v in changed[:20]
+    ]
+    used = [i for i in range(4) if any(row[i] for row in rows)]
+    made = _table(Table((), tuple(tuple(r[i] for i in used) for r in rows), len(changed) - len(rows))) if rows else ""
+    if removed:
+        made += _note("removed: " + clip(", ".join(removed[:50]), 300))
+    number = len(changed) + len(removed)
+    return _small(f"{count(number, 'variable')} changed", made)
+
+
+def _subcalls(subcalls: list[Subcall], scale: float) -> str:
+    head = "".join(f'<th style="{CELL};text-align:left">{name}</th>' for name in ("", "asked", "replied"))
+    rows = "".join(_subcall(s, scale) for s in subcalls[:SUBCALLS])
+    more = _note(f"{len(subcalls) - SUBCALLS:,} more in {WHERE}") if len(subcalls) > SUBCALLS else ""
+    table = f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<div style="overflow:auto">{table}</div>{more}'
+
+
+def _subcall(subcall: Subcall, scale: float) -> str:
+    reply = escape(clip(subcall.reply, int(360 * scale)))
+    if subcall.error:
+        reply = f'<span style="color:{COLOURS["bad"]}">✗ {escape(clip(subcall.error, 200))}</span>'
+    elif not subcall.finished:
+        reply = "<em>no reply</em>"
+    if subcall.run:
+        reply += _child(subcall.run, scale)
+    cells = (str(subcall.number), escape(clip(subcall.prompt, int(240 * scale))), reply)
+    made = "".join(f'<td style="{CELL};text-align:left">{c}</td>' for c in cells)
+    return f'<tr style="background:none">{made}</tr>'
+
+
+def _child(run: Trajectory, scale: float) -> str:
+    shown = run.iterations[: max(1, int(10 * scale))]
+    lines = "".join(f'<p style="margin:2px 0">{_line(i)}</p>' for i in shown)
+    if len(run.iterations) > len(shown):
+        lines += _note(f"{count(len(run.iterations) - len(shown), 'more iteration')} in {WHERE}")
+    words = ", ".join([story.headline(run)[0].lower(), *story.totals(run)])
+    return _small(f"its own run: {escape(words)}", lines)

@@ -1,0 +1,155 @@
+"""`RLM`: the way in from Python. Checks the call, runs it on the background loop, tells the caller's callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rlm_kernel import background
+from rlm_kernel import events as ev
+from rlm_kernel.config import defaults
+from rlm_kernel.errors import InputError, closest
+from rlm_kernel.render.live import TextView
+from rlm_kernel.result import Result
+from rlm_kernel.session import Job, Session
+from rlm_kernel.signature import Signature
+from rlm_kernel.trajectory import Iteration, Subcall, Trajectory
+
+__all__ = ["RLM"]
+
+_QUESTIONS = ("question", "query", "task", "prompt")
+
+
+class RLM:
+    """A Recursive Language Model with a sandbox of its own, which keeps its variables from call to call.
+
+    Example:
+        >>> rlm = RLM("tickets -> answer: str, by_category: dict[str, float]")  # doctest: +SKIP
+        >>> rlm("Which category is slowest?", tickets=tickets).by_category      # doctest: +SKIP
+
+    Args:
+        signature: `inputs -> outputs` as text (types in Python's notation), or a `Signature`.
+        on_iteration: called with each finished `Iteration`.
+        on_subcall: called with each finished `Subcall`.
+        on_event: called with every event of `rlm_kernel.events`.
+        namespace: where the signature's types are looked up, besides Python's own; `globals()` for your own models.
+        **options: any field of `rlm_kernel.Options`; what is not given comes from `configure()`.
+
+    Callbacks run in the thread (or on the loop) that made the call. One call runs at a time; for several at once make
+    several objects. `close()`, or `with`, ends the sandbox; so does dropping the object, and the end of the process.
+
+    Raises:
+        SignatureError, InputError: the signature or an option is wrong.
+    """
+
+    def __init__(
+        self,
+        signature: str | Signature,
+        *,
+        on_iteration: Callable[[Iteration], object] | None = None,
+        on_subcall: Callable[[Subcall], object] | None = None,
+        on_event: ev.OnEvent | None = None,
+        namespace: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.signature = Signature.parse(signature, namespace) if isinstance(signature, str) else signature
+        self._given = options
+        self.options = defaults().merged(options)
+        self._on_iteration, self._on_subcall, self._on_event = on_iteration, on_subcall, on_event
+        self._session = Session.of(self.options.sandbox)
+        _look_after(self, self._session)
+
+    def __call__(self, question: str | None = None, /, **inputs: Any) -> Result:
+        """Ask, and wait for the answer. Also works where a loop is running, as in a notebook.
+
+        Args:
+            question: in words. Without it an input called `question`, `query`, `task` or `prompt` is the question,
+                or the signature's instructions are.
+            **inputs: the variables of the signature.
+
+        Returns:
+            The result, also when a limit ended the run: `stop_reason` says which.
+
+        Raises:
+            InputError: the call is wrong; nothing was started.
+            RLMError: the model or the sandbox failed; `.result` holds the trajectory so far.
+            KeyboardInterrupt: stopped; `.result` holds the trajectory so far and the sandbox keeps its state.
+        """
+        job = self._prepare(question, inputs)
+        return background.drain(lambda emit: self._session.run(job, emit), self._deliver(), self.interrupt)
+
+    async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
+        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
+        job = self._prepare(question, inputs)
+        return await background.adrain(lambda emit: self._session.run(job, emit), self._deliver(), self.interrupt)
+
+    def interrupt(self) -> None:
+        """Stop the call that goes on, from any thread; it returns with `stop_reason` "interrupted"."""
+        background.loop().call_soon_threadsafe(self._session.stop)
+
+    def reset(self) -> None:
+        """End the sandbox; the next call starts an empty one."""
+        background.call(self._session.reset())
+
+    def close(self) -> None:
+        """End the sandbox. Safe to call twice."""
+        background.at_exit(id(self._session), None)
+        background.call(self._session.reset())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, question: str | None, inputs: Mapping[str, Any]) -> Job:
+        names = [f.name for f in self.signature.inputs]
+        variables = dict(inputs)
+        if question is None:
+            word = next((q for q in _QUESTIONS if q in inputs), None)
+            question = inputs[word] if word is not None else self.signature.instructions
+            if word is not None and word not in names:
+                del variables[word]
+        if not isinstance(question, str):
+            raise InputError(f"the question has to be text, not {type(question).__name__}")
+        if unknown := [n for n in variables if n not in names]:
+            raise InputError(f"'{unknown[0]}' is no input of '{self.signature}'{closest(unknown[0], names)}")
+        if missing := [n for n in names if n not in variables]:
+            raise InputError(f"'{self.signature}' also needs {', '.join(missing)}")
+        # defaults may have been configured since this object was made
+        return Job.prepare(question, self.signature, variables, defaults().merged(self._given))
+
+    def _deliver(self) -> ev.OnEvent:
+        story = Trajectory()
+        view = TextView(sys.stdout.write) if defaults().merged(self._given).verbose else None
+
+        def deliver(event: ev.Event) -> None:
+            story.add(event)
+            if view is not None:
+                view(event)
+            if self._on_event is not None:
+                self._on_event(event)
+            if self._on_subcall is not None and isinstance(event, ev.SubcallFinished):
+                self._on_subcall(story._subcalls[event.subcall])
+            if self._on_iteration is not None and isinstance(event, ev.IterationFinished):
+                self._on_iteration(story.iterations[-1])
+
+        return deliver
+
+
+def _look_after(owner: object, session: Session) -> None:
+    """End the session's sandbox with its owner, at the latest with the process."""
+    background.at_exit(id(session), session.reset)
+
+    def close() -> None:
+        background.at_exit(id(session), None)
+        with contextlib.suppress(Exception):  # the loop may be gone when the interpreter ends
+            background.submit(session.reset())
+
+    weakref.finalize(owner, close).atexit = False

@@ -1,0 +1,142 @@
+"""A sandbox without a kernel, for tests: model code runs in this very process, with no protection at all.
+
+It is complete in all else (the same REPL functions, the same request channel), so a test of a prompt, a tool or a
+question runs in milliseconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import copy
+import ctypes
+import io
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlm_kernel.events import Variable
+from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk
+from rlm_kernel.sandbox.bridge import Bridge
+from rlm_kernel.sandbox.guest.channel import Channel
+from rlm_kernel.sandbox.guest.repl import Repl, Submitted, refuse_input
+
+__all__ = ["FakeSandbox"]
+
+
+class FakeSandbox:
+    """Runs cells with `exec` in a thread of this process. For tests only: nothing is isolated.
+
+    Attributes:
+        cells: every cell that was executed, in order.
+        starts: how often it was started with an empty namespace.
+    """
+
+    def __init__(self) -> None:
+        self.cells: list[str] = []
+        self.starts = 0
+        self._staged: dict[str, Any] = {}
+        self._repl: Repl | None = None
+        self._namespace: dict[str, Any] = {}
+        self._thread: threading.Thread | None = None
+        self._bridge: Bridge | None = None
+        self._answers: asyncio.AbstractEventLoop | None = None
+        self._answer: Callable[[str], None] = lambda text: None
+
+    async def put(self, variables: Mapping[str, Any]) -> None:
+        """Stage copies of the variables."""
+        self._staged.update({name: copy.deepcopy(value) for name, value in variables.items()})
+
+    async def start(self, handler: Handler) -> None:
+        """Make the namespace, or keep it."""
+        loop = asyncio.get_running_loop()
+        self._bridge = Bridge(handler, lambda text: self._answer(text))
+        if self._repl is None:
+            self.starts += 1
+            self._namespace = {"__name__": "__main__", "input": refuse_input}
+            self._repl = Repl(self._namespace, Channel(lambda text: self._ask(loop, text)))
+        self._namespace.update(self._staged)
+        self._staged.clear()
+        self._repl.changes()
+
+    async def execute(self, code: str, on_chunk: OnChunk) -> CellResult:
+        """Run one cell in a thread."""
+        if self._repl is None:
+            return CellResult("died")
+        self.cells.append(code)
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        status: list[str] = []
+
+        def say(kind: str, text: str) -> None:
+            loop.call_soon_threadsafe(on_chunk, Chunk(kind, text))  # type: ignore[arg-type]
+
+        def work() -> None:
+            status.append(self._exec(code, say))
+            loop.call_soon_threadsafe(done.set)
+
+        self._thread = threading.Thread(target=work, name="rlm-fake-sandbox", daemon=True)
+        self._thread.start()
+        await done.wait()
+        if self._bridge is not None:
+            self._bridge.cancel("the cell that asked has ended")
+        told = self._repl.changes() if self._repl is not None else {"changed": [], "removed": [], "restored": []}
+        changed = tuple(Variable(*row) for row in told["changed"])
+        return CellResult(status[0], changed, tuple(told["removed"]), tuple(told["restored"]))  # type: ignore[arg-type]
+
+    async def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the cell's thread. A cell that waits for a call is let go at once."""
+        if self._thread is not None and self._thread.ident is not None:
+            raising = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            raising(ctypes.c_ulong(self._thread.ident), ctypes.py_object(KeyboardInterrupt))
+        if self._bridge is not None:
+            self._bridge.cancel("interrupted")
+
+    async def shutdown(self) -> None:
+        """Forget the namespace."""
+        self._repl = None
+        self._staged.clear()
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, text: str) -> str:
+        """Called by the channel's pump thread; the bridge answers on the loop."""
+        came, answer = threading.Event(), [""]
+
+        def take(text: str) -> None:
+            answer[0] = text
+            came.set()
+
+        def ask() -> None:
+            self._answer = take
+            if self._bridge is not None:
+                self._bridge.receive(text)
+
+        loop.call_soon_threadsafe(ask)
+        came.wait()
+        return answer[0]
+
+    def _exec(self, code: str, say: Callable[[str, str], None]) -> str:
+        def show(*values: Any, sep: str = " ", end: str = "\n", file: Any = None, flush: bool = False) -> None:
+            text = io.StringIO()
+            builtins.print(*values, sep=sep, end=end, file=text)
+            say("stdout", text.getvalue())
+
+        self._namespace["__builtins__"] = {**vars(builtins), "print": show, "input": refuse_input}
+        try:
+            tree = ast.parse(code)
+            last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "<cell>", "exec"), self._namespace)  # noqa: S102 - running code is what it is for
+            if isinstance(last, ast.Expr):
+                value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), self._namespace)  # noqa: S307
+                if value is not None:
+                    say("result", f"{value!r}\n")
+        except Submitted:
+            return "ok"
+        except KeyboardInterrupt:
+            say("error", "KeyboardInterrupt\n")
+            return "interrupted"
+        except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit too
+            line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == "<cell>"), 0)
+            say("error", f"line {line}: {''.join(traceback.format_exception_only(error))}")
+            return "error"
+        return "ok"

@@ -1,0 +1,104 @@
+"""The sandbox's end of the request channel: many threads ask, one thread speaks (group commit).
+
+A kernel has one stdin socket and it is not thread-safe, so a single pump thread owns the exchange: it sends all that
+was asked since its last message and hands out whatever the host has ready. The host answers at the latest after a few
+milliseconds, so that what was asked meanwhile goes out. The pump never runs model code and is never interrupted;
+an interrupt ends the waiting of the thread that asked and tells the host to forget the call.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class HostError(Exception):
+    """The host answered with an error: `kind` names it, the text is for the model."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class _Slot:
+    """One open call: a lock that the pump releases when the answer is there."""
+
+    __slots__ = ("answer", "ready")
+
+    def __init__(self) -> None:
+        self.ready = threading.Lock()
+        self.ready.acquire()
+        self.answer: dict[str, Any] = {}
+
+
+class Channel:
+    """Blocking calls to the host, from any thread.
+
+    Args:
+        ask: sends one text to the host and returns its answer. Only the pump thread calls it.
+    """
+
+    def __init__(self, ask: Callable[[str], str]) -> None:
+        self._ask = ask
+        self._news = threading.Condition(threading.Lock())
+        self._new: list[dict[str, Any]] = []
+        self._forget: list[int] = []
+        self._open: dict[int, _Slot] = {}
+        self._last_id = 0
+        self._pump: threading.Thread | None = None
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Ask the host to do `method` and wait for the answer.
+
+        Raises:
+            HostError: the host refused or failed.
+        """
+        slot = _Slot()
+        with self._news:
+            self._last_id += 1
+            number = self._last_id
+            self._open[number] = slot
+            self._new.append({"id": number, "method": method, "params": params})
+            if self._pump is None or not self._pump.is_alive():
+                self._pump = threading.Thread(target=self._run, name="rlm-channel", daemon=True)
+                self._pump.start()
+            self._news.notify()
+        try:
+            slot.ready.acquire()
+        except BaseException:  # KeyboardInterrupt in the thread that waits: the call is not wanted any more
+            with self._news:
+                if self._open.pop(number, None) is not None:
+                    self._forget.append(number)
+                    self._news.notify()
+            raise
+        if "error" in slot.answer:
+            raise HostError(str(slot.answer["error"]["kind"]), str(slot.answer["error"]["message"]))
+        return slot.answer.get("value")
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                while not (self._new or self._open or self._forget):
+                    self._news.wait()
+                message = {"rlm": 1, "new": self._new, "forget": self._forget}
+                self._new, self._forget = [], []
+            try:
+                done = json.loads(self._ask(json.dumps(message)))["done"]
+            except Exception as error:  # noqa: BLE001 - whatever broke the channel, no thread may wait for ever
+                self._fail(f"the host did not answer ({type(error).__name__}: {error})")
+                continue
+            for answer in done:
+                with self._news:
+                    slot = self._open.pop(answer["id"], None)
+                if slot is not None:
+                    slot.answer = answer
+                    slot.ready.release()
+
+    def _fail(self, why: str) -> None:
+        with self._news:
+            slots, self._open = list(self._open.values()), {}
+        for slot in slots:
+            slot.answer = {"error": {"kind": "HostError", "message": why}}
+            slot.ready.release()

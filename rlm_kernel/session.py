@@ -1,0 +1,180 @@
+"""One sandbox and what happened in it from question to question.
+
+A session runs one question at a time, on the background loop; it knows no notebook and no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlm_kernel import events as ev
+from rlm_kernel.config import Options
+from rlm_kernel.errors import InputError, RLMError
+from rlm_kernel.loop import Run, Task
+from rlm_kernel.models import Recording, RunRecorder, resolve
+from rlm_kernel.models.base import Model
+from rlm_kernel.prompt import system_prompt
+from rlm_kernel.result import Result
+from rlm_kernel.sandbox.base import Sandbox
+from rlm_kernel.sandbox.guest.describe import describe
+from rlm_kernel.sandbox.kernel import KernelSandbox
+from rlm_kernel.sandbox.launch import check_kernelspec
+from rlm_kernel.signature import Signature
+from rlm_kernel.trajectory import Trajectory
+
+__all__ = ["Job", "Session"]
+
+_IMMUTABLE = (str, bytes, int, float, complex, bool, type(None))
+
+
+@dataclass(slots=True)
+class Job:
+    """A checked question, ready to run: everything that bad input can spoil is behind it."""
+
+    task: Task
+    variables: Mapping[str, Any]
+    model: Model
+    models: dict[str | None, Model]
+    recorder: RunRecorder | None = None
+    owned: tuple[Model, ...] = ()
+    """Models that were made for this job and are closed with it."""
+
+    @classmethod
+    def prepare(cls, question: str, signature: Signature, variables: Mapping[str, Any], options: Options) -> Job:
+        """Check everything that can be checked before anything starts.
+
+        Raises:
+            InputError, AuthenticationError, RecordingError: one line that says what to do.
+        """
+        if not question.strip():
+            raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
+        if isinstance(options.sandbox, str):
+            check_kernelspec(options.sandbox)
+        described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
+        task = Task(question, signature, described, options)
+        if options.replay and options.record:
+            raise InputError("record and replay exclude each other: a replay asks no model")
+        if options.replay:
+            system = system_prompt(signature, described, options)
+            replay = Recording.load(options.replay).replay(
+                question=question, signature=str(signature), system=system
+            )
+            return cls(task, variables, replay, _by_name(replay, replay.sub_model, options))
+        recording = Recording.open(options.record) if options.record else None
+        model, sub_model = resolve(options.model), resolve(options.sub_model)
+        owned = tuple(m for m, given in ((model, options.model), (sub_model, options.sub_model)) if m is not given)
+        recorder = None
+        if recording is not None:
+            recorder = recording.recorder(
+                question=question, signature=str(signature), sub_model=sub_model.name
+            )
+            model, sub_model = recorder.wrap(model), recorder.wrap(sub_model)
+        return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned)
+
+    async def close(self) -> None:
+        """Release what was made for the job."""
+        for model in self.owned:
+            await model.close()
+
+
+def _by_name(model: Model, sub_model: Model, options: Options) -> dict[str | None, Model]:
+    """The models that sandboxed code may ask for by name: the two of the run, nothing dearer."""
+    found: dict[str | None, Model] = {None: sub_model, sub_model.name: sub_model, model.name: model}
+    for spec, known in ((options.model, model), (options.sub_model, sub_model)):
+        if isinstance(spec, str):
+            found[spec] = known
+    return found
+
+
+@dataclass(slots=True)
+class Session:
+    """A sandbox and its runs. Every method is called on one asyncio loop.
+
+    Args:
+        sandbox: where the code runs; started with the first run.
+    """
+
+    sandbox: Sandbox
+    last: Trajectory | None = None
+    running: Run | None = None
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _sent: dict[str, Any] = field(default_factory=dict)
+    """Immutable inputs that the sandbox still holds unchanged; they are not sent again."""
+    _stopped: bool = False
+
+    @classmethod
+    def of(cls, sandbox: str | Sandbox | None) -> Session:
+        """A session in a kernel of this kernelspec, or in a sandbox of the caller's own."""
+        return cls(KernelSandbox(sandbox) if sandbox is None or isinstance(sandbox, str) else sandbox)
+
+    async def run(self, job: Job, on_event: ev.OnEvent) -> Result:
+        """Answer one question.
+
+        Returns:
+            The result, also when a limit or the user ended the run: `stop_reason` says which.
+
+        Raises:
+            RLMError: the model or the sandbox failed; `result` holds the trajectory so far.
+        """
+        trajectory = Trajectory()
+
+        def emit(event: ev.Event) -> None:
+            trajectory.add(event)
+            self._follow(event)
+            on_event(event)
+
+        async with self._turn:
+            self._stopped = False
+            if job.task.options.fresh:
+                await self.reset()
+            fresh = {k: v for k, v in job.variables.items() if k not in self._sent or self._sent[k] is not v}
+            await self.sandbox.put(fresh)
+            self._sent.update({k: v for k, v in fresh.items() if type(v) in _IMMUTABLE})
+
+            async def restore() -> None:
+                self._sent = {k: v for k, v in job.variables.items() if type(v) in _IMMUTABLE}
+                await self.sandbox.put(job.variables)
+
+            run = self.running = Run(job.task, job.model, job.models, self.sandbox, restore, emit)
+            if self._stopped:  # while the variables were being packed
+                run.stop()
+            try:
+                await run.go()
+            except RLMError as error:
+                error.result = Result(trajectory)
+                raise
+            finally:
+                self.running, self.last = None, trajectory
+                if job.recorder is not None:
+                    job.recorder.save()
+                await job.close()
+        return Result(trajectory)
+
+    def stop(self) -> None:
+        """Stop the run that goes on, if one does."""
+        self._stopped = True
+        if self.running is not None:
+            self.running.stop()
+
+    async def variables(self) -> str:
+        """The sandbox's variables as text."""
+        shown: list[str] = []
+        async with self._turn:
+            result = await self.sandbox.execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
+        return "The sandbox is not running." if result.status == "died" else "".join(shown).rstrip("\n")
+
+    async def reset(self) -> None:
+        """Forget the sandbox's state; the next run starts a new one."""
+        self._sent.clear()
+        await self.sandbox.shutdown()
+
+    def _follow(self, event: ev.Event) -> None:
+        """Notice when the sandbox no longer holds an input as it was sent."""
+        if isinstance(event, ev.CellFinished):
+            for name in (*(v.name for v in event.changed), *event.removed):
+                self._sent.pop(name, None)
+            if event.status in ("died", "timeout"):
+                self._sent.clear()

@@ -1,0 +1,253 @@
+"""The story of a run as a tree, folded from its events.
+
+`Trajectory.fold` is the only way one is made, live or loaded, so the panel, the result and the files agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+from rlm_kernel import events as ev
+from rlm_kernel.usage import Usage
+
+__all__ = ["Cell", "Iteration", "Output", "Subcall", "Trajectory"]
+
+
+@dataclass(slots=True)
+class Output:
+    """A stretch of output of one kind, as it left the sandbox."""
+
+    kind: str
+    """`stdout`, `stderr`, `display`, `result` or `error`."""
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Subcall:
+    """One `llm_query`, or one prompt of an `llm_batch`."""
+
+    number: int
+    prompt: str
+    model: str
+    batch: int | None = None
+    reply: str = ""
+    error: str = ""
+    usage: Usage = Usage()
+    cost: float | None = None
+    seconds: float = 0.0
+    started: float = 0.0
+    finished: bool = False
+    run: Trajectory | None = None
+    """The child run it started, if it started one."""
+
+
+@dataclass(slots=True)
+class Cell:
+    """One piece of model-written code and what came of it."""
+
+    number: int
+    code: str
+    outputs: list[Output] = field(default_factory=list)
+    subcalls: list[Subcall] = field(default_factory=list)
+    status: str = "running"
+    seconds: float = 0.0
+    started: float = 0.0
+    changed: tuple[ev.Variable, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def text(self, *kinds: str) -> str:
+        """The output of these kinds (all without any), joined."""
+        return "".join(o.text for o in self.outputs if not kinds or o.kind in kinds)
+
+
+@dataclass(slots=True)
+class Iteration:
+    """One turn: what the model was told, what it replied, what its code did."""
+
+    number: int
+    prompt: str
+    final: bool = False
+    reply: str = ""
+    thinking: str = ""
+    model: str = ""
+    usage: Usage = Usage()
+    cost: float | None = None
+    model_seconds: float = 0.0
+    started: float = 0.0
+    cells: list[Cell] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    observation: str = ""
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """A whole run. Iterate over it to get its iterations."""
+
+    run: str = ""
+    question: str = ""
+    signature: str = ""
+    model: str = ""
+    sub_model: str = ""
+    max_iterations: int = 0
+    max_llm_calls: int = 0
+    variables: tuple[ev.Variable, ...] = ()
+    parent: str | None = None
+    iterations: list[Iteration] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    stop_reason: str = "running"
+    detail: str = ""
+    usage: Usage = Usage()
+    cost: float | None = None
+    seconds: float = 0.0
+    _subcalls: dict[int, Subcall] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def fold(cls, events: Iterable[ev.Event]) -> Trajectory:
+        """The trajectory that these events tell."""
+        trajectory = cls()
+        for event in events:
+            trajectory.add(event)
+        return trajectory
+
+    def __iter__(self) -> Iterator[Iteration]:
+        return iter(self.iterations)
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __getitem__(self, index: int) -> Iteration:
+        return self.iterations[index]
+
+    @property
+    def subcalls(self) -> list[Subcall]:
+        """Every sub-call of the run, in the order they were asked for."""
+        return [s for i in self.iterations for c in i.cells for s in c.subcalls]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of the run, in order."""
+        return [c for i in self.iterations for c in i.cells]
+
+    def add(self, event: ev.Event) -> None:
+        """Fold one more event in. Events of an unknown kind are passed over: newer files stay readable."""
+        if fold := _FOLDS.get(type(event)):
+            fold(self, event)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the run to `path` as JSONL that alexzhang13's visualizer opens; `load` gives it back.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
+        from rlm_kernel import jsonl
+
+        jsonl.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Trajectory:
+        """The run that `save`, or alexzhang13/rlm, wrote to `path`.
+
+        Raises:
+            RecordingError: the file cannot be read or holds no run.
+        """
+        from rlm_kernel import jsonl
+
+        return jsonl.load(path)
+
+    def _cell(self) -> Cell:
+        return self.iterations[-1].cells[-1]
+
+
+def _run_started(t: Trajectory, e: ev.RunStarted) -> None:
+    t.run, t.question, t.signature, t.parent = e.run, e.question, e.signature, e.parent
+    t.model, t.sub_model, t.variables = e.model, e.sub_model, e.variables
+    t.max_iterations, t.max_llm_calls = e.max_iterations, e.max_llm_calls
+
+
+def _iteration_started(t: Trajectory, e: ev.IterationStarted) -> None:
+    t.iterations.append(Iteration(e.iteration, e.prompt, e.final, started=e.at))
+
+
+def _delta(t: Trajectory, e: ev.ModelDelta) -> None:
+    i = t.iterations[-1]
+    if e.kind == "restart":
+        i.reply = i.thinking = ""
+    elif e.kind == "thinking":
+        i.thinking += e.text
+    else:
+        i.reply += e.text
+
+
+def _model_finished(t: Trajectory, e: ev.ModelFinished) -> None:
+    i = t.iterations[-1]
+    i.reply, i.thinking, i.model = e.reply, e.thinking, e.model
+    i.usage, i.cost, i.model_seconds = e.usage, e.cost, e.seconds
+
+
+def _cell_started(t: Trajectory, e: ev.CellStarted) -> None:
+    t.iterations[-1].cells.append(Cell(e.cell, e.code, started=e.at))
+
+
+def _output(t: Trajectory, e: ev.CellOutput) -> None:
+    outputs = t._cell().outputs
+    if e.kind in ("stdout", "stderr") and outputs and outputs[-1].kind == e.kind:
+        outputs[-1].text += e.text
+    else:
+        outputs.append(Output(e.kind, e.text, e.data))
+
+
+def _cell_finished(t: Trajectory, e: ev.CellFinished) -> None:
+    c = t._cell()
+    c.status, c.seconds, c.changed, c.removed = e.status, e.seconds, e.changed, e.removed
+
+
+def _subcall_started(t: Trajectory, e: ev.SubcallStarted) -> None:
+    subcall = Subcall(e.subcall, e.prompt, e.model, e.batch, started=e.at)
+    t._subcalls[e.subcall] = subcall
+    t._cell().subcalls.append(subcall)
+
+
+def _subcall_finished(t: Trajectory, e: ev.SubcallFinished) -> None:
+    s = t._subcalls[e.subcall]
+    s.reply, s.error, s.model, s.usage = e.reply, e.error, e.model, e.usage
+    s.cost, s.seconds, s.finished = e.cost, e.seconds, True
+
+
+def _note(t: Trajectory, e: ev.Note) -> None:
+    if t.iterations:
+        t.iterations[-1].notes.append(e.text)
+
+
+def _iteration_finished(t: Trajectory, e: ev.IterationFinished) -> None:
+    t.iterations[-1].observation, t.iterations[-1].done = e.observation, True
+
+
+def _final(t: Trajectory, e: ev.Final) -> None:
+    t.values = dict(e.values)
+
+
+def _run_finished(t: Trajectory, e: ev.RunFinished) -> None:
+    t.stop_reason, t.detail = e.stop_reason, e.detail
+    t.usage, t.cost, t.seconds = e.usage, e.cost, e.seconds
+
+
+_FOLDS: dict[type[ev.Event], Callable[[Trajectory, Any], None]] = {
+    ev.RunStarted: _run_started,
+    ev.IterationStarted: _iteration_started,
+    ev.ModelDelta: _delta,
+    ev.ModelFinished: _model_finished,
+    ev.CellStarted: _cell_started,
+    ev.CellOutput: _output,
+    ev.CellFinished: _cell_finished,
+    ev.SubcallStarted: _subcall_started,
+    ev.SubcallFinished: _subcall_finished,
+    ev.Note: _note,
+    ev.IterationFinished: _iteration_finished,
+    ev.Final: _final,
+    ev.RunFinished: _run_finished,
+}
