@@ -32,7 +32,7 @@ _EXIT_SECONDS = 5.0
 
 def loop() -> asyncio.AbstractEventLoop:
     """The background loop; started on first use, and anew in a forked process."""
-    global _loop, _owner  # noqa: PLW0603 - one loop per process is the point
+    global _loop, _owner
     with _lock:
         if _loop is None or _owner != os.getpid():
             _loop, _owner = asyncio.new_event_loop(), os.getpid()

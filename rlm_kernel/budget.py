@@ -49,7 +49,9 @@ class Ledger:
             allowed = self.options.max_llm_calls
             if left == 0:
                 raise OverdrawnError(f"no sub-call is left, all {allowed} are used: answer from what you have")
-            raise OverdrawnError(f"{count:,} sub-calls were asked for but {left:,} of {allowed:,} are left; none was made")
+            raise OverdrawnError(
+                f"{count:,} sub-calls were asked for but {left:,} of {allowed:,} are left; none was made"
+            )
         self.subcalls += count
 
     def settle(self, usage: Usage, cost: float | None) -> None:

@@ -107,6 +107,8 @@ class Calls:
         if method == "llm_batch":
             self._batches += 1
             batch = self._batches
+        if len(prompts) == 1:
+            return [await self._one(model, prompts[0], batch)]
         return list(await asyncio.gather(*(self._one(model, p, batch) for p in prompts)))
 
     async def _one(self, model: Model, prompt: str, batch: int | None) -> dict[str, str]:
@@ -114,7 +116,13 @@ class Calls:
             self._subcalls += 1
             number, (iteration, cell) = self._subcalls, self.where
             self._emit(
-                ev.SubcallStarted, iteration=iteration, cell=cell, subcall=number, prompt=prompt, model=model.name, batch=batch
+                ev.SubcallStarted,
+                iteration=iteration,
+                cell=cell,
+                subcall=number,
+                prompt=prompt,
+                model=model.name,
+                batch=batch,
             )
             started = time.monotonic()
             reply, failed, usage, price, answered = "", "cancelled: its cell was stopped", Usage(), None, model.name
@@ -155,5 +163,5 @@ class Calls:
             self.answer = self._signature.validate(given, [wire.decode(v) for v in values])
         except ValueError as error:
             raise RefusedError(str(error)) from None
-        except Exception as error:  # hostile bytes in a table or array: whatever the library makes of them
+        except Exception as error:  # noqa: BLE001 - hostile bytes in a table or array: whatever the library makes of them
             raise RefusedError(f"a value could not be read: {type(error).__name__}") from None

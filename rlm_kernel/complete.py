@@ -12,7 +12,19 @@ from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = ["Completions"]
 
-_TYPES = ("str", "int", "float", "bool", "list[str]", "dict[str, float]", "DataFrame", "Series", "ndarray", "datetime", "Literal")
+_TYPES = (
+    "str",
+    "int",
+    "float",
+    "bool",
+    "list[str]",
+    "dict[str, float]",
+    "DataFrame",
+    "Series",
+    "ndarray",
+    "datetime",
+    "Literal",
+)
 
 
 class Completions:
@@ -66,5 +78,9 @@ class Completions:
         elif re.search(r":\s*\w*$", before):
             offered = [*_TYPES]
         else:
-            offered = sorted(n for n in names if not n.startswith("_") and n not in ("In", "Out", "exit", "quit", "open", "get_ipython"))
+            offered = sorted(
+                n
+                for n in names
+                if not n.startswith("_") and n not in ("In", "Out", "exit", "quit", "open", "get_ipython")
+            )
         return [o[max(cut, 0) :] for o in offered if o.startswith(start)]

@@ -22,7 +22,9 @@ __all__ = ["Options", "configure", "defaults", "parse_value"]
 _LISTENERS: list[Callable[[Options], None]] = []
 
 
-def _option(default: Any, text: str, *, least: float | None = None, flags: tuple[str, ...] = (), metavar: str = "") -> Any:
+def _option(
+    default: Any, text: str, *, least: float | None = None, flags: tuple[str, ...] = (), metavar: str = ""
+) -> Any:
     return field(default=default, metadata={"help": text, "least": least, "flags": flags, "metavar": metavar})
 
 
@@ -33,16 +35,18 @@ class Options:
     model: str | Model = _option(
         "claude-sonnet-5-5", "the model that writes the code: claude-…, or openai/NAME", flags=("-m",), metavar="NAME"
     )
-    sub_model: str | Model = _option(
-        "claude-haiku-5-5", "the model that llm_query and llm_batch ask", metavar="NAME"
-    )
+    sub_model: str | Model = _option("claude-haiku-5-5", "the model that llm_query and llm_batch ask", metavar="NAME")
     max_iterations: int = _option(20, "turns of the model before it has to answer", least=1, metavar="N")
     max_llm_calls: int = _option(50, "sub-calls (llm_query, llm_batch) over the whole run", least=0, metavar="N")
     max_output_chars: int = _option(20_000, "characters of output that the model sees per turn", least=100, metavar="N")
-    max_errors: int = _option(5, "turns with an error, one after another, before it has to answer", least=1, metavar="N")
+    max_errors: int = _option(
+        5, "turns with an error, one after another, before it has to answer", least=1, metavar="N"
+    )
     max_concurrency: int = _option(64, "sub-calls at the same time", least=1, metavar="N")
     timeout: float | None = _option(None, "seconds for the whole run", least=0.1, metavar="SECONDS")
-    cell_timeout: float | None = _option(600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS")
+    cell_timeout: float | None = _option(
+        600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS"
+    )
     sandbox: str | Sandbox | None = _option(
         None, "the kernelspec to run the code in; without it, this Python", metavar="KERNELSPEC"
     )
@@ -73,7 +77,7 @@ def check(option: dataclasses.Field[Any], value: Any) -> None:
         InputError: with the option's name and what it takes.
     """
     least = option.metadata["least"]
-    if least is None or value is None and option.default is None or value is None and "None" in str(option.type):
+    if least is None or (value is None and option.default is None) or (value is None and "None" in str(option.type)):
         return
     whole = isinstance(option.default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
@@ -91,7 +95,9 @@ def parse_value(option: dataclasses.Field[Any], text: str) -> Any:
     kind = str(option.type)
     try:
         if kind == "bool":
-            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[text.lower()]
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[
+                text.lower()
+            ]
         if "float" in kind:
             value: Any = None if text.lower() in ("none", "") else float(text)
         else:

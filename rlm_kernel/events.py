@@ -55,6 +55,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
+    """A question was taken up."""
+
     question: str
     signature: str
     model: str
@@ -68,6 +70,8 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IterationStarted(Event):
+    """The model is about to be asked."""
+
     iteration: int
     """From 1."""
     prompt: str
@@ -78,6 +82,8 @@ class IterationStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDelta(Event):
+    """A piece of the reply streamed in."""
+
     iteration: int
     text: str
     kind: Literal["text", "thinking", "restart"] = "text"
@@ -86,6 +92,8 @@ class ModelDelta(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFinished(Event):
+    """The reply is whole and its code was read."""
+
     iteration: int
     reply: str
     thinking: str
@@ -100,6 +108,8 @@ class ModelFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellStarted(Event):
+    """A piece of code begins to run."""
+
     iteration: int
     cell: int
     """Counts the cells of the run, from 1."""
@@ -120,6 +130,8 @@ class CellOutput(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFinished(Event):
+    """A piece of code has ended."""
+
     iteration: int
     cell: int
     status: Literal["ok", "error", "submitted", "interrupted", "timeout", "died", "flooded"]
@@ -131,6 +143,8 @@ class CellFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubcallStarted(Event):
+    """A sub-model is asked."""
+
     iteration: int
     cell: int
     subcall: int
@@ -143,6 +157,8 @@ class SubcallStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubcallFinished(Event):
+    """A sub-model answered or failed."""
+
     subcall: int
     reply: str
     error: str
@@ -163,6 +179,8 @@ class Note(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IterationFinished(Event):
+    """All code of the reply has run."""
+
     iteration: int
     observation: str
     """What the model will be told of it; empty after the last one."""
@@ -176,13 +194,13 @@ class Final(Event):
     values: Mapping[str, Any]
 
 
-StopReason = Literal[
-    "answered", "max_iterations", "max_llm_calls", "max_errors", "timeout", "interrupted", "error"
-]
+StopReason = Literal["answered", "max_iterations", "max_llm_calls", "max_errors", "timeout", "interrupted", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
+    """The run is over, however it ended."""
+
     stop_reason: StopReason
     detail: str
     """One line for people: which limit, which error; empty when the run simply answered."""

@@ -24,7 +24,13 @@ _LIBRARIES = {
     "polars.DataFrame": "polars",
     "pyarrow.Table": "pyarrow",
 }
-_FOREIGN = {("pandas", "DataFrame"), ("pandas", "Series"), ("numpy", "ndarray"), ("polars", "DataFrame"), ("pyarrow", "Table")}
+_FOREIGN = {
+    ("pandas", "DataFrame"),
+    ("pandas", "Series"),
+    ("numpy", "ndarray"),
+    ("polars", "DataFrame"),
+    ("pyarrow", "Table"),
+}
 
 
 def foreign_type(kind: type | str) -> Any:
@@ -37,13 +43,15 @@ def foreign_type(kind: type | str) -> Any:
         if library is None:
             return None
         try:
-            kind = getattr(importlib.import_module(library), kind.rpartition(".")[2])
+            found: type = getattr(importlib.import_module(library), kind.rpartition(".")[2])
         except ImportError:
             return None
+        return foreign_type(found)
     root = kind.__module__.partition(".")[0]
     if (root, kind.__name__) not in _FOREIGN:
         return kind
-    return Annotated[Any, PlainValidator(lambda value: _convert(value, kind, root))]
+    wanted = kind
+    return Annotated[Any, PlainValidator(lambda value: _convert(value, wanted, root))]
 
 
 def _convert(value: Any, kind: type, library: str) -> Any:

@@ -100,13 +100,11 @@ def _lines(t: Trajectory, began: datetime.datetime | None = None) -> Iterator[di
         "root_model": t.model,
         "max_depth": 1,
         "max_iterations": t.max_iterations,
-        "backend": "rlm_kernel",
-        "backend_kwargs": {"model_name": t.model},
-        "environment_type": "jupyter",
-        "environment_kwargs": {},
+        "backend": "rlm_kernel", "backend_kwargs": {"model_name": t.model},
+        "environment_type": "jupyter", "environment_kwargs": {},
         "other_backends": [t.sub_model] if t.sub_model else None,
         KEY: extra,
-    }
+    }  # fmt: skip
     for place, i in enumerate(t.iterations):
         yield _iteration_line(t, i, place, began)
 
@@ -121,7 +119,7 @@ def _iteration_line(t: Trajectory, i: Iteration, place: int, began: datetime.dat
     answer = None
     if last and t.values:
         single = next(iter(t.values.values())) if len(t.values) == 1 else None
-        answer = single if isinstance(single, str) else json.dumps(encode(t.values), ensure_ascii=False, allow_nan=False)
+        answer = single if isinstance(single, str) else json.dumps(encode(t.values), ensure_ascii=False)
     extra = {name: encode(getattr(i, name)) for name in Iteration.__dataclass_fields__ if name not in _ELSEWHERE}
     return {
         "type": "iteration",
@@ -235,16 +233,10 @@ def _cell(block: dict[str, Any]) -> Cell:
         text = piece.get("text", text[piece["start"] : piece["start"] + piece["chars"]])
         outputs.append(Output(piece["kind"], text, decode(piece.get("data", {}))))
     return Cell(
-        number=own["number"],
-        code=block["code"],
-        outputs=outputs,
-        subcalls=[_subcall(call) for call in result["rlm_calls"]],
-        status=own["status"],
-        seconds=decode(own["seconds"]),
-        started=decode(own["started"]),
-        changed=tuple(Variable(**v) for v in own["changed"]),
-        removed=tuple(own["removed"]),
-    )
+        own["number"], block["code"], outputs, [_subcall(call) for call in result["rlm_calls"]], own["status"],
+        decode(own["seconds"]), decode(own["started"]), tuple(Variable(**v) for v in own["changed"]),
+        tuple(own["removed"]),
+    )  # fmt: skip
 
 
 def _subcall(call: dict[str, Any]) -> Subcall:
@@ -299,8 +291,7 @@ def _foreign_call(call: dict[str, Any], number: int) -> Subcall:
     made = Subcall(number, _said(call.get("prompt")), _said(call.get("root_model")), reply=_said(call.get("response")))
     made.usage = Usage(sent or int(call.get("prompt_tokens") or 0), got or int(call.get("completion_tokens") or 0))
     made.error, made.finished = _said(call.get("error")), True
-    made.seconds = float(call.get("execution_time") or 0)
-    made.run = _child(call)
+    made.seconds, made.run = float(call.get("execution_time") or 0), _child(call)
     return made
 
 

@@ -19,7 +19,7 @@ from rlm_kernel.calls import Calls, complete
 from rlm_kernel.config import Options
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
 from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
-from rlm_kernel.models.prices import cost
+from rlm_kernel.models.prices import cost, preload
 from rlm_kernel.sandbox.base import CellResult, Chunk, Sandbox
 from rlm_kernel.signature import Signature
 
@@ -98,6 +98,7 @@ class Run:
             RLMError: the model or the sandbox failed. RunFinished was emitted all the same.
         """
         self._announce()
+        warming = asyncio.get_running_loop().run_in_executor(None, preload)
         self._starting = asyncio.ensure_future(self.sandbox.start(self.calls))
         try:
             await self._until_the_end()
@@ -108,6 +109,7 @@ class Run:
             raise
         finally:
             await _settle(self._starting)
+            await warming
 
     async def _until_the_end(self) -> NoReturn:
         try:
@@ -222,9 +224,7 @@ class Run:
             await self._replace_sandbox(iteration)
         if end is not None:
             raise end
-        return prompt.CellReport(
-            number, status, "".join(output), result.changed, result.removed, result.restored, note
-        )
+        return prompt.CellReport(number, status, "".join(output), result.changed, result.removed, result.restored, note)
 
     async def _execute(self, code: str, on_chunk: Callable[[Chunk], None]) -> tuple[CellResult, str, Exception | None]:
         """One cell within its limits: how it ended, the status to show, and what ends the run after it, if anything."""
@@ -257,7 +257,9 @@ class Run:
         await self.sandbox.shutdown()
         await self._restore()
         await self.sandbox.start(self.calls)
-        self._emit(ev.Note, iteration=iteration, text="The sandbox was started anew; its state is lost, the inputs are back.")
+        self._emit(
+            ev.Note, iteration=iteration, text="The sandbox was started anew; its state is lost, the inputs are back."
+        )
 
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:
@@ -293,9 +295,7 @@ class Run:
         """Wait for `work`, but not past a stop, a fatal error of a sub-call, or `seconds`. `work` is left alone."""
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
-            await asyncio.wait(
-                [work, stopping, self.calls.fatal], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait([work, stopping, self.calls.fatal], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
         if self.calls.fatal.done():

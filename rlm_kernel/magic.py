@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Float, Int, TraitError, TraitType, Unicode
@@ -66,8 +68,8 @@ def _option_arguments(function: Any) -> Any:
 
 
 @magics_class
-class RLMMagics(Magics, _Traits):
-    """Defaults of `%%rlm`; also `c.RLMMagics.<option>` in IPython's configuration and `RLM_<OPTION>` in the environment."""
+class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made from the options
+    """Defaults of `%%rlm`; also `c.RLMMagics.<option>` in IPython's configuration and `RLM_<OPTION>` outside of it."""
 
     def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
         super().__init__(shell, **kwargs)
@@ -78,6 +80,12 @@ class RLMMagics(Magics, _Traits):
         self._follow(defaults())
         self.observe(self._changed, list(_OPTIONS))
         config.on_configure(self._follow)
+
+    @property
+    def _notebook(self) -> dict[str, Any]:
+        """The notebook's variables."""
+        names: dict[str, Any] = self.shell.user_ns  # type: ignore[union-attr]  # magics always have a shell
+        return names
 
     def _follow(self, options: Options) -> None:
         for name in _OPTIONS:
@@ -92,7 +100,6 @@ class RLMMagics(Magics, _Traits):
                 raise TraitError(str(error)) from None
 
     # -- %%rlm ------------------------------------------------------------------------------------------------
-    @needs_local_scope
     @no_var_expand
     @cell_magic("rlm")
     @magic_arguments()
@@ -102,12 +109,12 @@ class RLMMagics(Magics, _Traits):
         help="the variables that the question is about and the fields of the answer: "
         "'tickets, policy -> answer: str, by_category: dict[str, float]'. Names alone mean '-> answer: str'; without "
         "names ('-> n: int') the question is about what the sandbox already holds. Types: str, int, float, bool, list, "
-        "dict, tuple, set, Literal, datetime, DataFrame, Series, ndarray, and your own pydantic models, dataclasses and "
-        "enums",
+        "dict, tuple, set, Literal, datetime, DataFrame, Series, ndarray, and your own pydantic models, dataclasses "
+        "and enums",
     )
     @argument("-o", "--out", metavar="NAME", default="rlm_result", help="bind the result to NAME (default: rlm_result)")
     @_option_arguments
-    def ask(self, line: str, cell: str, local_ns: dict[str, Any] | None = None) -> None:
+    def ask(self, line: str, cell: str) -> None:
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
@@ -124,7 +131,7 @@ class RLMMagics(Magics, _Traits):
             %%rlm tickets, policy -> answer: str, by_category: dict[str, float]
             What is the average resolution time of critical tickets by category?
         """
-        names = {**self.shell.user_ns, **(local_ns or {})}
+        names = {**self._notebook, **_locals_of_caller()}
         with _usage_errors():
             out, given, text = self._parse(line)
             options = defaults().merged(given)
@@ -138,15 +145,15 @@ class RLMMagics(Magics, _Traits):
                 result = background.drain(lambda emit: session.run(job, emit), view, lambda: _stop(session))
         except (InterruptedRunError, RLMError) as error:
             if isinstance(error.result, Result):
-                self.shell.user_ns[out] = error.result
+                self._notebook[out] = error.result
                 view.settle(error.result)
             raise
-        self.shell.user_ns[out] = result
+        self._notebook[out] = result
         view.settle(result)
 
     def _parse(self, line: str) -> tuple[str, dict[str, Any], str]:
         """The name to bind, the options that were given, and the signature."""
-        parser = self.ask.parser  # type: ignore[attr-defined]
+        parser: Any = self.ask.parser
         takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
         mine, words = [], []
         pending = iter(re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", line))
@@ -206,7 +213,9 @@ class RLMMagics(Magics, _Traits):
         if not self._sessions:
             lines.append("no sandbox yet: the first %%rlm starts one")
         for key, session in self._sessions.items():
-            title = "this Python" if key is None else str(key) if isinstance(key, str) else type(session.sandbox).__name__
+            title = (
+                "this Python" if key is None else str(key) if isinstance(key, str) else type(session.sandbox).__name__
+            )
             state = "running" if getattr(session.sandbox, "running", True) else "not started"
             lines.append(f"sandbox ({title}): {state}")
         lines.append(
@@ -264,6 +273,16 @@ def _name(model: Any) -> str:
     return model if isinstance(model, str) else str(model.name)
 
 
+def _locals_of_caller() -> dict[str, Any]:
+    """The local variables of the function that called `run_cell_magic`; IPython hands cell magics only the globals."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is InteractiveShell.run_cell_magic.__code__ and frame.f_back is not None:
+            return dict(frame.f_back.f_locals)
+        frame = frame.f_back
+    return {}
+
+
 def _look_up(signature: Signature, names: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for field in signature.inputs:
@@ -294,7 +313,7 @@ def load(shell: InteractiveShell) -> None:
     except InputError as error:
         raise UsageError(f"rlm_kernel: {error}") from None
     shell.register_magics(magics)
-    Completions(magics.ask.parser, _WORDS).install(shell)  # type: ignore[attr-defined]
+    Completions(magics.ask.parser, _WORDS).install(shell)
 
 
 def unload(shell: InteractiveShell) -> None:

@@ -15,15 +15,24 @@ from rlm_kernel.config import Options
 from rlm_kernel.events import Variable
 from rlm_kernel.signature import Signature
 
-__all__ = ["CellReport", "final_message", "first_message", "observation", "read_code", "status_line", "system_prompt", "truncate"]
+__all__ = [
+    "CellReport",
+    "final_message",
+    "first_message",
+    "observation",
+    "read_code",
+    "status_line",
+    "system_prompt",
+    "truncate",
+]
 
 _FENCES = {"repl", "python", "py"}
 
 _SYSTEM = """\
 You answer a question about data that you cannot see. The data sits in the variables of a persistent Python REPL; you \
 write code that looks at it, searches, filters and computes, and you are shown what the code prints, and nothing else. \
-You may read as much of the data as you like, but only the part that your code prints, and at most {max_output_chars:,} \
-characters a turn: print what you need, never everything.
+You may look at as much of the data as you like, but you see only what your code prints, and at most \
+{max_output_chars:,} characters a turn: print what you need, never everything.
 
 How a turn goes: you think in a few words and write one or more fenced blocks tagged `repl`:
 
@@ -38,8 +47,8 @@ after it are skipped. If your code itself contains a line of three backticks, fe
 Besides Python, the REPL has:
 - `llm_query(prompt, model=None) -> str`: asks a sub-model, which sees this prompt and nothing else. Put the slice of \
 data that it needs into the prompt. Use it for what code cannot do: reading, judging, summarising, classifying text.
-- `llm_batch(prompts, model=None) -> list[str]`: the same for many prompts at once, answered in order, much faster than \
-a loop. Where one call failed, the list holds a `SubcallError` object at its place.
+- `llm_batch(prompts, model=None) -> list[str]`: the same for many prompts at once, answered in order, much faster \
+than a loop. Where one call failed, the list holds a `SubcallError` object at its place.
 - `SHOW_VARS()`: the variables that exist, with types and sizes.
 - `{submit}`: hands in the answer and ends the run. Values are checked against the declared types; if one does not fit \
 you are told, and nothing is lost: mend it and submit again. `FINAL(value)` and `FINAL_VAR("name")` do the same for \
@@ -80,7 +89,9 @@ def system_prompt(signature: Signature, variables: Sequence[Variable], options: 
         max_output_chars=options.max_output_chars,
         submit=submit,
         one_field=f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",
-        fields="\n".join(f"- `{f.name}`: {f.annotation}" + (f" ({f.description})" if f.description else "") for f in fields),
+        fields="\n".join(
+            f"- `{f.name}`: {f.annotation}" + (f" ({f.description})" if f.description else "") for f in fields
+        ),
         instructions=f"\n{signature.instructions}\n" if signature.instructions else "",
         max_iterations=options.max_iterations,
         max_llm_calls=options.max_llm_calls,
@@ -141,8 +152,8 @@ def observation(reports: Sequence[CellReport], status: str, limit: int) -> str:
 def no_code(status: str) -> str:
     """For a reply without a block."""
     return (
-        "Your reply has no ```repl block, so nothing was run. Write the code in a fenced block tagged `repl`; to answer, "
-        f"call SUBMIT in one.\n\n[{status}]"
+        "Your reply has no ```repl block, so nothing was run. Write the code in a fenced block tagged `repl`; to "
+        f"answer, call SUBMIT in one.\n\n[{status}]"
     )
 
 
@@ -150,9 +161,9 @@ def final_message(why: str, signature: Signature) -> str:
     """Asks for the answer when a limit has been reached."""
     submit = f"SUBMIT({', '.join(f'{f.name}=…' for f in signature.outputs)})"
     return (
-        f"The run ends here: {why}. Reply with one ```repl block that calls {submit} with the best answer that what you "
-        "have found so far supports. The variables are still there; no sub-call is possible. If something could not be "
-        "established, say so in the answer."
+        f"The run ends here: {why}. Reply with one ```repl block that calls {submit} with the best answer that what "
+        "you have found so far supports. The variables are still there; no sub-call is possible. If something could "
+        "not be established, say so in the answer."
     )
 
 
@@ -168,7 +179,9 @@ def truncate(text: str, limit: int) -> str:
         return text
     head, tail = limit * 2 // 3, limit // 3
     cut = len(text) - head - tail
-    return f"{text[:head]}\n… [{cut:,} of {len(text):,} characters cut; print less or look at a slice] …\n{text[-tail:]}"
+    return (
+        f"{text[:head]}\n… [{cut:,} of {len(text):,} characters cut; print less or look at a slice] …\n{text[-tail:]}"
+    )
 
 
 _markdown = MarkdownIt("commonmark")

@@ -87,6 +87,10 @@ class RLM:
         job = self._prepare(question, inputs)
         return await background.adrain(lambda emit: self._session.run(job, emit), self._deliver(), self.interrupt)
 
+    def start(self) -> None:
+        """Start the sandbox now, so that the first call need not wait for it (it starts with that call otherwise)."""
+        background.call(self._session.start())
+
     def interrupt(self) -> None:
         """Stop the call that goes on, from any thread; it returns with `stop_reason` "interrupted"."""
         background.loop().call_soon_threadsafe(self._session.stop)

@@ -16,9 +16,10 @@ from rlm_kernel.errors import InputError, RLMError
 from rlm_kernel.loop import Run, Task
 from rlm_kernel.models import Recording, RunRecorder, resolve
 from rlm_kernel.models.base import Model
+from rlm_kernel.models.prices import preload
 from rlm_kernel.prompt import system_prompt
 from rlm_kernel.result import Result
-from rlm_kernel.sandbox.base import Sandbox
+from rlm_kernel.sandbox.base import RefusedError, Sandbox
 from rlm_kernel.sandbox.guest.describe import describe
 from rlm_kernel.sandbox.kernel import KernelSandbox
 from rlm_kernel.sandbox.launch import check_kernelspec
@@ -59,18 +60,14 @@ class Job:
             raise InputError("record and replay exclude each other: a replay asks no model")
         if options.replay:
             system = system_prompt(signature, described, options)
-            replay = Recording.load(options.replay).replay(
-                question=question, signature=str(signature), system=system
-            )
+            replay = Recording.load(options.replay).replay(question=question, signature=str(signature), system=system)
             return cls(task, variables, replay, _by_name(replay, replay.sub_model, options))
         recording = Recording.open(options.record) if options.record else None
         model, sub_model = resolve(options.model), resolve(options.sub_model)
         owned = tuple(m for m, given in ((model, options.model), (sub_model, options.sub_model)) if m is not given)
         recorder = None
         if recording is not None:
-            recorder = recording.recorder(
-                question=question, signature=str(signature), sub_model=sub_model.name
-            )
+            recorder = recording.recorder(question=question, signature=str(signature), sub_model=sub_model.name)
             model, sub_model = recorder.wrap(model), recorder.wrap(sub_model)
         return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned)
 
@@ -152,6 +149,15 @@ class Session:
                     job.recorder.save()
                 await job.close()
         return Result(trajectory)
+
+    async def start(self) -> None:
+        """Start the sandbox ahead of the first run."""
+
+        async def nobody(method: str, params: Mapping[str, Any]) -> Any:
+            raise RefusedError("no question is being answered")
+
+        async with self._turn:
+            await asyncio.gather(self.sandbox.start(nobody), asyncio.to_thread(preload))
 
     def stop(self) -> None:
         """Stop the run that goes on, if one does."""

@@ -137,7 +137,9 @@ def _validate(field: Field, value: Any) -> Any:
         for problem in error.errors(include_url=False)[:5]:
             place = "".join(f"[{p!r}]" for p in problem["loc"])
             shown = repr(problem["input"])
-            problems.append(f"{field.name}{place}: {problem['msg']}, got {shown[:80]} ({type(problem['input']).__name__})")
+            problems.append(
+                f"{field.name}{place}: {problem['msg']}, got {shown[:80]} ({type(problem['input']).__name__})"
+            )
         raise ValueError(f"field '{field.name}' has to be {field.annotation}: {'; '.join(problems)}") from None
 
 
@@ -204,9 +206,17 @@ class _Reader:
         if len(tree.body) != 1 or not isinstance(function, ast.FunctionDef) or function.returns:
             self.fail("names separated by commas, 'name: type', are expected", begin)
         arguments = function.args
-        for odd in (arguments.vararg, arguments.kwarg, *arguments.posonlyargs, *arguments.kwonlyargs, *arguments.defaults):
+        for odd in (
+            arguments.vararg,
+            arguments.kwarg,
+            *arguments.posonlyargs,
+            *arguments.kwonlyargs,
+            *arguments.defaults,
+        ):
             if odd is not None:
-                self.fail("only names and types, no '*', '/' or defaults", getattr(odd, "col_offset", len(head)) + shift)
+                self.fail(
+                    "only names and types, no '*', '/' or defaults", getattr(odd, "col_offset", len(head)) + shift
+                )
         found: list[Field] = []
         for argument in arguments.args:
             start = argument.col_offset + shift
@@ -254,7 +264,7 @@ class _Reader:
                     return base[arguments if len(arguments) > 1 else arguments[0]]
                 except TypeError as error:
                     self.fail(str(error), at)
-        self.fail("this is not a type", at)
+        return self.fail("this is not a type", at)
 
     def _literal(self, node: ast.expr, shift: int) -> Any:
         try:
@@ -269,8 +279,14 @@ class _Reader:
             return _TYPES[name]
         if (kind := foreign_type(name)) is not None:
             return kind
-        known = [*_TYPES, "DataFrame", "Series", "ndarray", *(n for n, v in self.namespace.items() if isinstance(v, type))]
-        self.fail(f"unknown type '{name}'{closest(name, known)}", at)
+        known = [
+            *_TYPES,
+            "DataFrame",
+            "Series",
+            "ndarray",
+            *(n for n, v in self.namespace.items() if isinstance(v, type)),
+        ]
+        return self.fail(f"unknown type '{name}'{closest(name, known)}", at)
 
     def _attribute(self, node: ast.Attribute, shift: int) -> Any:
         path, root = [node.attr], node.value
@@ -292,8 +308,10 @@ class _Reader:
     def _check_type(self, kind: Any, node: ast.expr, shift: int) -> None:
         """Values come back as JSON and tables, so a type has to be one that can be built from those."""
         if isinstance(kind, type) and not _buildable(kind):
-            self.fail(f"'{ast.unparse(node)}' cannot come back from the sandbox: use a pydantic model or a dataclass",
-                      node.col_offset + shift)
+            self.fail(
+                f"'{ast.unparse(node)}' cannot come back from the sandbox: use a pydantic model or a dataclass",
+                node.col_offset + shift,
+            )
         try:
             _adapter(kind)
         except (PydanticSchemaGenerationError, PydanticUserError):

@@ -35,8 +35,10 @@ _OVERLOADED = {503, 529}
 _PASSING = {408, 409, 429}
 """Refusals that pass by themselves, besides the server's own errors."""
 
-_TOO_LONG = re.compile(r"prompt is too long|context.?length|context window|maximum context|too many tokens", re.I)
-_NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|spend_limit", re.I)
+_TOO_LONG = re.compile(
+    r"prompt is too long|context.?length|context window|maximum context|too many tokens", re.IGNORECASE
+)
+_NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|spend_limit", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rlm_kernel.models.base import Usage
 
-__all__ = ["cost"]
+__all__ = ["cost", "preload"]
 
 
 def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
@@ -32,7 +33,26 @@ def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
     )
+    if not _is_listed(model, provider):
+        return None
     try:
         return float(genai_prices.calc_price(tokens, model, provider_id=provider).total_price)
-    except Exception:  # whatever the list does not know or cannot add up has no price here
+    except Exception:  # noqa: BLE001 - whatever the list does not know or cannot add up has no price here
         return None
+
+
+@cache
+def _is_listed(model: str, provider: str | None) -> bool:
+    """Looking for a model that is not there takes the list half a millisecond, so it is done once."""
+    import genai_prices
+
+    try:
+        genai_prices.calc_price(genai_prices.Usage(input_tokens=1), model, provider_id=provider)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
+
+
+def preload() -> None:
+    """Load the list ahead of its first use: it takes a tenth of a second."""
+    import genai_prices  # noqa: F401

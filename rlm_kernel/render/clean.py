@@ -8,7 +8,10 @@ in which it is stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["WHERE", "clean", "clip", "count", "excerpt", "fit", "size", "stream"]
 
@@ -20,7 +23,7 @@ _ANSI = re.compile(
     r"|\x9b[0-?]*[ -/]*[@-~]"  # the same in one C1 character
     r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"  # OSC, DCS, SOS, PM, APC: titles, hyperlinks
     r"|\x1b[ -/]+[0-~]"  # character sets
-    r"|\x1b[0-Z\\-~]"  # everything of two characters
+    r"|\x1b[0-OQ-WYZ\\`-~]"  # everything of two characters
 )
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls

@@ -30,7 +30,10 @@ SHOWN = 12
 LISTED = 60
 """As many iterations are listed at all."""
 SUBCALLS = 20
-COLOURS = {"good": "#2f9e63", "short": "#c08a1e", "bad": "#d64f45"}
+ROOMY = 8000
+"""Bytes from which on an iteration is first tried at its full length."""
+COLOURS = {"good": "#279455", "short": "#a87412", "bad": "#d64f45"}
+"""Each is readable on white and on near-black."""
 MUTED = "opacity:0.68"
 OUTPUT = (
     f"{MONO};font-size:0.88em;line-height:1.45;white-space:pre-wrap;overflow-wrap:break-word;margin:6px 0;"
@@ -47,12 +50,12 @@ def to_html(trajectory: Trajectory) -> str:
     colour = COLOURS[tone]
     question = excerpt(t.question.strip(), 1500, 12) or "No question"
     said = f'<strong style="color:{colour}">{escape(words)}</strong>'
-    meta = " · ".join([said, *(escape(part) for part in story.totals(t))])
+    meta = "".join(f" · {escape(part)}" for part in story.totals(t))
     style = "margin:0 0 2px 0;white-space:pre-wrap;overflow-wrap:break-word"
     top = f'<p style="{style}"><strong>{escape(question)}</strong></p>'
-    top += f'<p style="margin:0 0 10px 0;font-size:0.9em"><span style="opacity:0.85">{meta}</span></p>'
+    top += f'<p style="margin:0 0 10px 0;font-size:0.9em">{said}<span style="opacity:0.8">{meta}</span></p>'
     if t.detail:
-        top += f'<p style="margin:0 0 10px 0;color:{colour}">{escape(clip(t.detail, 600))}</p>'
+        top += f'<p style="margin:0 0 10px 0">{escape(clip(t.detail, 600))}</p>'
     answer = _boxed(_answer(t), colour) if t.values or t.stop_reason == "answered" else ""
     rest = _iterations(t.iterations, LIMIT - size(top) - size(answer) - 600)
     body = f"{top}{answer}{rest}"
@@ -76,7 +79,9 @@ def _answer(t: Trajectory) -> str:
         value = t.values.get(name)
         cap = room // (len(names) - i)
         shown = fit(cap, lambda s, v=value: _form(form(v, int(10 * s) or 1, int(20_000 * s)), large=True))  # type: ignore[misc]
-        label = f'<p style="margin:6px 0 1px 0;font-size:0.88em;{MUTED}">{escape(clip(name, 80))}</p>'
+        label = f'<p style="margin:9px 0 1px 0;font-size:0.88em;{MUTED}"><strong>{escape(clip(name, 80))}</strong></p>'
+        if value is None:
+            shown = _note("None" if name in t.values else "not answered")
         made.append(("" if names == ["answer"] else label) + (shown or _note("too large to show, in rlm_result")))
         room -= size(made[-1])
         if room < 400:  # noqa: PLR2004
@@ -100,11 +105,11 @@ def _form(value: Form, *, large: bool = False) -> str:
 
 
 def _table(table: Table) -> str:
-    right = [table.numeric(i) for i in range(max((len(r) for r in (table.columns, *table.rows)), default=0))]
+    side = ["right" if table.numeric(i) else "left" for i in range(table.width)]
 
     def cells(row: Iterable[str], tag: str) -> str:
         return "".join(
-            f'<{tag} style="{CELL};text-align:{"right" if right[i] else "left"}">{escape(text)}</{tag}>'
+            f'<{tag} align="{side[i]}" style="{CELL};text-align:{side[i]}">{escape(text)}</{tag}>'
             for i, text in enumerate(row)
         )
 
@@ -125,7 +130,9 @@ def _iterations(iterations: list[Iteration], room: int) -> str:
     for done, place in enumerate(story.order(len(listed))):
         i = listed[place]
         cap = min(room, max(2 * room // (len(listed) - done), 1000))
-        bodies[i] = fit(cap, lambda s, it=iterations[i]: _body(it, s)) or _note(f"too large to show, in {WHERE}")  # type: ignore[misc]
+        scales = (1, 0.3, 0.1) if cap > ROOMY else (0.3, 0.1, 0.03)
+        made = fit(cap, lambda s, it=iterations[i]: _body(it, s), scales)  # type: ignore[misc]
+        bodies[i] = made or _note(f"too large to show, in {WHERE}")
         room -= size(bodies[i])
     shown = [_fold(lines[i], bodies[i]) for i in listed]
     left = len(iterations) - len(listed)
@@ -149,19 +156,21 @@ def _line(iteration: Iteration) -> str:
     tail = "".join(f" · {escape(part)}" for part in said if part)
     tail = f'<span style="font-size:0.9em;{MUTED}">{tail}</span>' if tail else ""
     return (
-        f'<span style="{MUTED}">{iteration.number}</span> <span style="color:{COLOURS[tone]}">{story.mark(state)}</span> '
+        f'<span style="{MUTED}">{iteration.number}</span> '
+        f'<span style="color:{COLOURS[tone]}">{story.mark(state)}</span> '
         f"{escape(story.summary(iteration))}{tail}"
     )
 
 
 def _fold(line: str, body: str, style: str = "") -> str:
     outer = style or f"border-top:{HAIRLINE};padding:2px 0"
-    inner = f'<div style="padding:4px 0 8px 18px">{body}</div>'
+    # A quotation, so that the body is set off where styles are stripped.
+    inner = f'<blockquote style="margin:0;border:none;padding:4px 0 4px 18px">{body}</blockquote>'
     return f'<details style="{outer}"><summary style="{SUMMARY}">{line}</summary>{inner}</details>'
 
 
 def _small(line: str, body: str) -> str:
-    return _fold(f'<span style="font-size:0.9em;{MUTED}">{line}</span>', body, "margin:4px 0")
+    return _fold(f'<span style="font-size:0.9em;{MUTED}">{line}</span>', body, "margin:2px 0")
 
 
 def _note(text: str) -> str:

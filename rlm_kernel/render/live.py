@@ -53,10 +53,11 @@ class TextView:
         owners = [run for run in self._runs if event.parent.startswith(run) or event.run.startswith(run)]
         return self._runs[max(owners, key=len)][1] + 1 if owners else 1
 
-    def _lines(self, t: Trajectory, event: ev.Event) -> list[str]:  # noqa: PLR0911
+    def _lines(self, t: Trajectory, event: ev.Event) -> list[str]:
         match event:
             case ev.RunStarted():
-                models = clip(event.model, 60) + (f", sub-calls: {clip(event.sub_model, 60)}" if event.sub_model else "")
+                sub = f", sub-calls: {clip(event.sub_model, 60)}" if event.sub_model else ""
+                models = clip(event.model, 60) + sub
                 head = [self._paint("head", clip(event.question, 400)), *self._muted(models)]
                 return [*head, *self._variables(event.variables)]
             case ev.IterationStarted():

@@ -31,7 +31,12 @@ _RISKY = re.compile(
     r"|&(?=#?\w{1,40};)"  # entities, which would be decoded after cleaning
     r"|\$"  # formulas
 )
-_ALL = re.compile(r"[\\`*_{}\[\]()#+\-.!|<>&$~=]")
+_ALL = re.compile(
+    r"[\\`*\[\]|<&$~]"  # markup anywhere in a line
+    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore that could begin or end emphasis
+    r"|^[#+\->=]|^\d{1,9}[.)](?=\s|$)"  # what begins a block
+)
+_FORMULA = re.compile(r"\\(?=[()]|\[|(?:begin|end|ref|eqref)\b)")
 _HEADING = re.compile(r"^(\s*)(#{1,6}(?=\s)|[=-]+\s*$)", re.MULTILINE)
 
 
@@ -70,13 +75,14 @@ def answer_markdown(trajectory: Trajectory) -> str:
 
 def escape(text: str) -> str:
     """`text` on one line, to be read as it is: every character that Markdown could take for markup is escaped."""
-    line = " ".join(clean(text).split())
-    return _ALL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), line)
+    line = _FORMULA.sub(r"\\ ", " ".join(clean(text).split()))
+    return _ALL.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], f"{m[0][:-1]}\\{m[0][-1]}"), line)
 
 
 def quote(text: str) -> str:
     """Untrusted Markdown as a quotation: emphasis, lists, tables and code stay, what could do harm is shown instead."""
     text = _RISKY.sub(lambda m: {"<": "&lt;", "&": "&amp;"}.get(m[0], "\\" + m[0]), clean(text).strip("\n"))
+    text = _FORMULA.sub(r"\\ ", text)
     text = _HEADING.sub(r"\1\\\2", text)
     return "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
 
@@ -113,7 +119,7 @@ def _value(value: Any, scale: float) -> str:
 
 
 def _table(table: Table) -> str:
-    width = max((len(r) for r in (table.columns, *table.rows)), default=1)
+    width = table.width
     rows = ["| " + " | ".join(escape(c) for c in row) + " |" for row in (table.columns or ("",) * width, *table.rows)]
     rows.insert(1, "|" + "|".join(" ---: " if table.numeric(i) else " --- " for i in range(width)) + "|")
     left = [count(table.more_rows, "more row")] if table.more_rows else []

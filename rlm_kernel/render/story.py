@@ -62,7 +62,7 @@ def headline(trajectory: Trajectory) -> tuple[str, str]:
     if t.stop_reason == "answered":
         return words, "good"
     if t.values:
-        return f"{words}; this is the best answer until then", "short"
+        return f"{words}; the best answer so far", "short"
     return words, "bad" if t.stop_reason == "error" else "short"
 
 
@@ -122,11 +122,17 @@ def summary(iteration: Iteration, limit: int = 100) -> str:
     """What an iteration was about: the model's first line of prose, else its first line of code."""
     for part in parts(iteration):
         text = part.text[:4000] if isinstance(part, Prose) else part.code[:4000]
-        for raw in text.splitlines():
+        for raw in _telling(text.splitlines()):
             line = MARKUP.sub("", raw.strip()) if isinstance(part, Prose) else raw.strip().removeprefix("#")
             if re.search(r"\w", line):
                 return clip(line.strip().rstrip(":"), limit)
     return "the answer was asked for" if iteration.final else "no reply"
+
+
+def _telling(lines: list[str]) -> list[str]:
+    """The lines of code that do something, if any does: imports and fences come last."""
+    dull = ("import ", "from ", "```", "~~~")
+    return [x for x in lines if not x.strip().startswith(dull)] + [x for x in lines if x.startswith(dull[:2])]
 
 
 def parts(iteration: Iteration) -> Iterator[Prose | Cell]:

@@ -20,7 +20,7 @@ __all__ = ["LIMIT", "answer_text", "to_text"]
 LIMIT = 12_000
 """Bytes of the whole text."""
 WIDTH = 100
-LINES = 14
+LINES = 22
 """Lines for the answer fields, shared among them."""
 SHOWN = 12
 """Iterations listed; of more, the middle is left out."""
@@ -43,32 +43,41 @@ def to_text(trajectory: Trajectory) -> str:
 def answer_text(trajectory: Trajectory) -> str:
     """The answer fields alone."""
     names = story.fields(trajectory)
-    shown = names[:LINES]
-    share = max(1, LINES // max(1, len(shown)))
-    lines = []
-    for name in shown:
-        value = _value(trajectory.values.get(name), share, "" if names == ["answer"] else f"{clip(name, 40)}: ")
-        lines.append(value)
+    shown, room = names[: LINES - 2], LINES
+    values = {}
+    # The short ones first, so that what they leave goes to the long ones.
+    for left, name in enumerate(sorted(shown, key=lambda n: _lines(trajectory, n, 99, names)[1])):
+        values[name], used = _lines(trajectory, name, max(1, room // (len(shown) - left)), names)
+        room -= used
+    lines = [values[name] for name in shown]
     if len(names) > len(shown):
         lines.append(f"{count(len(names) - len(shown), 'more field')} in rlm_result")
     return clean("\n".join(lines))
 
 
+def _lines(t: Trajectory, name: str, lines: int, names: list[str]) -> tuple[str, int]:
+    label = "" if names == ["answer"] else f"{clip(name, 40)}: "
+    if t.values.get(name) is None:
+        return label + ("None" if name in t.values else "not answered"), 1
+    made = _value(t.values[name], lines - bool(label) if lines > 1 else 1, label)
+    return made, made.count("\n") + 1
+
+
 def _value(value: Any, lines: int, label: str) -> str:
-    shown = form(value, rows=max(1, lines - 2), chars=3000)
+    shown = form(value, rows=max(1, min(lines - 2, 12)), chars=3000)
     if isinstance(shown, Table):
         body = _table(shown)
     elif isinstance(shown, Items):
-        body = "\n".join(f"- {clip(item, WIDTH)}" for item in shown.items[:lines])
-        more = shown.more + max(0, len(shown.items) - lines)
+        body = "\n".join(f"- {clip(item, WIDTH)}" for item in shown.items[: lines - 1 or 1])
+        more = shown.more + max(0, len(shown.items) - (lines - 1 or 1))
         body += f"\n{count(more, 'more item')}" if more else ""
     else:
         wrapped = [
             part
             for line in excerpt(shown.text.strip(), 2400, 60).split("\n")
-            for part in (textwrap.wrap(line, WIDTH, drop_whitespace=False, replace_whitespace=False) or [""])
+            for part in (textwrap.wrap(line, WIDTH, replace_whitespace=False) or [""])
         ]
-        cut = wrapped[:lines] + (["…"] if len(wrapped) > lines else [])
+        cut = wrapped if len(wrapped) <= lines else [*wrapped[: max(0, lines - 1)], "…"]
         body = "\n".join(clip_line(line) for line in cut)
     if not label:
         return body

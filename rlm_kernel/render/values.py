@@ -38,6 +38,11 @@ class Table:
     more_rows: int = 0
     more_columns: int = 0
 
+    @property
+    def width(self) -> int:
+        """Cells of the longest row."""
+        return max((len(r) for r in (self.columns, *self.rows)), default=0)
+
     def numeric(self, column: int) -> bool:
         """Whether every cell of the column is a number, so that it is set to the right."""
         cells = [r[column] for r in self.rows if column < len(r)]
@@ -80,16 +85,16 @@ def form(value: Any, rows: int = 10, chars: int = 20_000) -> Form:
     """The form of `value`, with at most so many rows (or items) and characters."""
     try:
         return _form(value, max(1, rows), chars)
-    except Exception:
+    except Exception:  # noqa: BLE001 - foreign code ran on hostile data
         return Block(f"<{clip(type(value).__name__, 60)}>")
 
 
-def _form(value: Any, rows: int, chars: int) -> Form:  # noqa: PLR0911
-    if isinstance(value, str):
-        return Text(excerpt(str.__str__(value), chars, 400))
+def _form(value: Any, rows: int, chars: int) -> Form:
     if (table := _frame(value, rows)) is not None:
         return table
     value = _unwrapped(value)
+    if isinstance(value, str):
+        return Text(excerpt(str.__str__(value), chars, 400))
     if value is None or isinstance(value, (bool, int, float, complex, *_EXACT)):
         return Plain(clip(_scalar(value), 300))
     if isinstance(value, Mapping):
@@ -120,7 +125,7 @@ def cell(value: Any, limit: int = 200) -> str:
         if isinstance(value, (list, tuple, dict)) and len(value) <= 100:  # noqa: PLR2004
             return clip(_compact(value), limit)
         return clip(steady(_REPR.repr(value)), limit)
-    except Exception:
+    except Exception:  # noqa: BLE001 - foreign code ran on hostile data
         return f"<{clip(type(value).__name__, 60)}>"
 
 
@@ -131,7 +136,7 @@ def html_table(source: object, rows: int) -> Table | None:
     reader = _Reader()
     try:
         reader.feed(source[:400_000])
-    except Exception:
+    except Exception:  # noqa: BLE001 - foreign code ran on hostile data
         return None
     lines = [line for line in reader.lines if line]
     if not lines:
@@ -152,27 +157,35 @@ def _frame(value: Any, rows: int) -> Table | None:
         head = value.iloc[:rows, :COLUMNS]
         names = [cell(c, 80) for c in head.columns]
         indexed = not isinstance(value.index, pd.RangeIndex)
-        body = [[cell(c) for c in row] for row in head.itertuples(index=indexed, name=None)]
+        body = list(head.itertuples(index=indexed, name=None))
         if indexed:
-            label = " / ".join("" if n is None else cell(n, 60) for n in value.index.names)
-            names = [label, *names]
-            body = [[cell(i) if not isinstance(i, tuple) else " / ".join(cell(p) for p in i), *line[1:]]
-                    for i, line in zip(head.index, body, strict=True)]  # fmt: skip
+            names.insert(0, " / ".join("" if n is None else cell(n, 60) for n in value.index.names))
+            body = [(" / ".join(map(cell, row[0])) if isinstance(row[0], tuple) else row[0], *row[1:]) for row in body]
         return _table(names, body, len(value), value.shape[1])
     if (pl := sys.modules.get("polars")) and isinstance(value, (pl.DataFrame, pl.Series)):
         value = value.to_frame() if isinstance(value, pl.Series) else value
         head = value[:rows, :COLUMNS]
-        return _table([cell(c, 80) for c in head.columns], [[cell(c) for c in r] for r in head.rows()], *value.shape)
-    if (pa := sys.modules.get("pyarrow")) and isinstance(value, getattr(pa, "Table", ())):
+        return _table([cell(c, 80) for c in head.columns], head.rows(), *value.shape)
+    if (pa := sys.modules.get("pyarrow")) and isinstance(value, pa.Table):
         head = value.slice(0, rows).select(list(range(min(COLUMNS, value.num_columns))))
-        columns = [[cell(c) for c in column.to_pylist()] for column in head.columns]
-        body = [list(line) for line in zip(*columns, strict=True)]
+        body = list(zip(*(column.to_pylist() for column in head.columns), strict=True))
         return _table([cell(c, 80) for c in head.column_names], body, value.num_rows, value.num_columns)
     return None
 
 
-def _table(names: list[str], body: list[list[str]], height: int, width: int) -> Table:
-    return Table(tuple(names), tuple(tuple(r) for r in body), height - len(body), max(0, width - COLUMNS))
+def _table(names: list[str], body: Sequence[Sequence[Any]], height: int, width: int) -> Table:
+    columns = [_aligned(column) for column in zip(*body, strict=True)]
+    rows = tuple(zip(*columns, strict=True))
+    return Table(tuple(names), rows, height - len(body), max(0, width - COLUMNS))
+
+
+def _aligned(column: Sequence[Any]) -> list[str]:
+    """The cells of a column; floats all get the decimals of the longest."""
+    cells = [cell(value) for value in column]
+    if not all(isinstance(value, float) for value in column) or any("e" in c for c in cells):
+        return cells
+    digits = max((len(c.partition(".")[2]) for c in cells), default=0)
+    return [c if c[-1:].isalpha() else f"{value:.{digits}f}" for c, value in zip(cells, column, strict=True)]
 
 
 def _records(value: Any, rows: int) -> Form:
@@ -246,7 +259,7 @@ class _Reader(html.parser.HTMLParser):
         self.closed = False
         self.open = False
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "table":
             self.depth += 1
         elif self.depth == 1 and not self.closed:

@@ -108,7 +108,7 @@ def _parse(text: str) -> tuple[list[tuple[int, str, dict[str, Any]]], list[int]]
         raise ValueError("not a request")
     new, forget = message.get("new"), message.get("forget")
     if not isinstance(new, list) or not isinstance(forget, list):
-        raise ValueError("not a request")  # noqa: TRY004 - one error for all that does not fit
+        raise ValueError("not a request")
     calls = []
     for call in new:
         if not (

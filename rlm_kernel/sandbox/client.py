@@ -6,7 +6,6 @@ Everything that arrives is hostile: a message that cannot be read, or that belon
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk, Refused
 from rlm_kernel.sandbox.bridge import Bridge
 from rlm_kernel.sandbox.cell import RunningCell
 from rlm_kernel.sandbox.launch import KernelProcess
+from rlm_kernel.sandbox.messages import Message, read
 
 __all__ = ["CellClient"]
 
@@ -82,9 +82,7 @@ class CellClient:
             self._readers = []
             self._client.stop_channels()
 
-    async def run(
-        self, code: str, on_chunk: OnChunk, *, silent: bool = False
-    ) -> tuple[CellResult, Mapping[str, Any]]:
+    async def run(self, code: str, on_chunk: OnChunk, *, silent: bool = False) -> tuple[CellResult, Mapping[str, Any]]:
         """Run one cell to its end. Returns how it ended and what the guest sent along."""
         message = self._client.session.msg(
             "execute_request",
@@ -111,34 +109,39 @@ class CellClient:
             self._bridge.cancel("the cell that asked has ended")
 
     def _flooded(self) -> None:
-        task = asyncio.create_task(self._process.manager.interrupt_kernel())
+        async def interrupt() -> None:
+            await self._process.manager.interrupt_kernel()
+
+        task = asyncio.create_task(interrupt())
         self._interrupting.add(task)
         task.add_done_callback(self._interrupting.discard)
 
     # -- messages ---------------------------------------------------------------------------------------------
-    async def _read(self, channel: Any, take: Callable[[dict[str, Any]], None]) -> None:
+    async def _read(self, channel: Any, take: Callable[[Message], None]) -> None:
         socket, session = channel.socket, channel.session
         while True:
             frames = await socket.recv_multipart()
-            with contextlib.suppress(Exception):  # a frame that is no message: whatever it raises, drop it
-                _, parts = session.feed_identities(frames)
-                take(session.deserialize(parts))
+            try:
+                message = read(session, frames)
+            except (ValueError, RecursionError):  # not a message of our kernel's
+                continue
+            take(message)
 
-    def _own(self, message: dict[str, Any]) -> RunningCell | None:
+    def _own(self, message: Message) -> RunningCell | None:
         cell = self._cell
-        return cell if cell is not None and message["parent_header"].get("msg_id") == cell.msg_id else None
+        return cell if cell is not None and message.parent_id == cell.msg_id else None
 
-    def _on_shell(self, message: dict[str, Any]) -> None:
-        if message["msg_type"] == "execute_reply" and (cell := self._own(message)):
-            cell.on_reply(message["content"])
+    def _on_shell(self, message: Message) -> None:
+        if message.kind == "execute_reply" and (cell := self._own(message)):
+            cell.on_reply(message.content)
 
-    def _on_iopub(self, message: dict[str, Any]) -> None:
+    def _on_iopub(self, message: Message) -> None:
         if cell := self._own(message):
-            cell.on_iopub(message["msg_type"], message["content"])
+            cell.on_iopub(message.kind, message.content)
 
-    def _on_stdin(self, message: dict[str, Any]) -> None:
-        if message["msg_type"] == "input_request":
-            self._bridge.receive(message["content"]["prompt"])
+    def _on_stdin(self, message: Message) -> None:
+        if message.kind == "input_request":
+            self._bridge.receive(str(message.content.get("prompt")))
 
     def _reply(self, text: str) -> None:
         self._client.input(text)

@@ -52,7 +52,7 @@ class FakeSandbox:
     async def start(self, handler: Handler) -> None:
         """Make the namespace, or keep it."""
         loop = asyncio.get_running_loop()
-        self._bridge = Bridge(handler, lambda text: self._answer(text))
+        self._bridge = Bridge(handler, self._give)
         if self._repl is None:
             self.starts += 1
             self._namespace = {"__name__": "__main__", "input": refuse_input}
@@ -98,6 +98,9 @@ class FakeSandbox:
         self._repl = None
         self._staged.clear()
 
+    def _give(self, text: str) -> None:
+        self._answer(text)
+
     def _ask(self, loop: asyncio.AbstractEventLoop, text: str) -> str:
         """Called by the channel's pump thread; the bridge answers on the loop."""
         came, answer = threading.Event(), [""]
@@ -118,8 +121,9 @@ class FakeSandbox:
     def _exec(self, code: str, say: Callable[[str, str], None]) -> str:
         def show(*values: Any, sep: str = " ", end: str = "\n", file: Any = None, flush: bool = False) -> None:
             text = io.StringIO()
-            builtins.print(*values, sep=sep, end=end, file=text)
-            say("stdout", text.getvalue())
+            builtins.print(*values, sep=sep, end=end, file=file or text, flush=flush)
+            if text.tell():
+                say("stdout", text.getvalue())
 
         self._namespace["__builtins__"] = {**vars(builtins), "print": show, "input": refuse_input}
         try:
@@ -136,7 +140,9 @@ class FakeSandbox:
             say("error", "KeyboardInterrupt\n")
             return "interrupted"
         except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit too
-            line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == "<cell>"), 0)
+            line = next(
+                (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == "<cell>"), 0
+            )
             say("error", f"line {line}: {''.join(traceback.format_exception_only(error))}")
             return "error"
         return "ok"

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from rlm_kernel.errors import SandboxError, TransferError
 from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk

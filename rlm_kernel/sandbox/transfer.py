@@ -77,7 +77,7 @@ def _pack(name: str, value: Any, path: Path) -> Parcel:
     with path.open("wb") as file:
         try:
             cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a foreign __reduce__ may raise anything
             file.close()
             path.unlink(missing_ok=True)
             raise TransferError(_why_not(name, value, error)) from None

@@ -20,7 +20,7 @@ def _bootstrap(sources: "dict[str, str]", parent_pid: "int | None") -> None:
 
     class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
-            if name == package or name.partition(".")[0] == package and name.partition(".")[2] in sources:
+            if name == package or (name.partition(".")[0] == package and name.partition(".")[2] in sources):
                 return importlib.util.spec_from_loader(name, self, is_package=name == package)
             return None
 
@@ -28,7 +28,7 @@ def _bootstrap(sources: "dict[str, str]", parent_pid: "int | None") -> None:
             name = module.__name__.partition(".")[2] or "__init__"
             file = f"<{package}.{name}>"
             linecache.cache[file] = (len(sources[name]), None, sources[name].splitlines(keepends=True), file)
-            exec(compile(sources[name], file, "exec"), module.__dict__)
+            exec(compile(sources[name], file, "exec"), module.__dict__)  # noqa: S102 - this is how a module is run
 
     for name in [n for n in sys.modules if n.partition(".")[0] == package]:
         del sys.modules[name]

@@ -31,7 +31,7 @@ def receive(namespace: dict[str, Any], parcels: list[dict[str, Any]]) -> list[di
 def _load(parcel: dict[str, Any]) -> Any:
     fd = os.open(parcel["path"], os.O_RDONLY)
     try:
-        os.unlink(parcel["path"])
+        os.unlink(parcel["path"])  # noqa: PTH108 - no pathlib in here
         if parcel["kind"] == "text":
             return _text(fd, parcel["size"], parcel["ascii"])
         if parcel["kind"] == "bytes":
@@ -43,7 +43,7 @@ def _load(parcel: dict[str, Any]) -> Any:
 
 def _unpickle(fd: int, parcel: dict[str, Any]) -> Any:
     if not parcel["buffers"]:
-        with open(fd, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(fd, "rb", closefd=False) as file:
             return pickle.load(file)  # noqa: S301
     whole = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
     buffers = []
@@ -54,7 +54,7 @@ def _unpickle(fd: int, parcel: dict[str, Any]) -> Any:
 
 
 def _read(fd: int, size: int) -> bytes:
-    with open(fd, "rb", closefd=False) as file:  # noqa: PTH123
+    with open(fd, "rb", closefd=False) as file:
         return file.read(size)
 
 

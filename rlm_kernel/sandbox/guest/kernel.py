@@ -37,7 +37,7 @@ class Guest:
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
         flusher = Flusher()
-        sys.stdout, sys.stderr = out, err = Stream(sys.stdout, flusher), Stream(sys.stderr, flusher)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = out, err = Stream(sys.stdout, flusher), Stream(sys.stderr, flusher)
         out.sibling, err.sibling = err, out
         self.repl = Repl(shell.user_ns, Channel(shell.kernel.raw_input))
 
@@ -50,7 +50,7 @@ class Guest:
     def _before(self, info: Any) -> None:
         # ipykernel sets these anew for every cell that may use stdin; the stdin channel belongs to the pump
         builtins.input = refuse_input
-        getpass.getpass = refuse_input
+        getpass.getpass = refuse_input  # type: ignore[assignment]
 
     def _after(self, result: Any) -> None:
         sys.stdout.flush()
@@ -107,9 +107,9 @@ def _die_with(parent_pid: int) -> None:
 
 def install(parent_pid: int | None) -> Guest:
     """Make the running kernel a sandbox."""
-    from IPython import get_ipython  # type: ignore[attr-defined]
+    from IPython import get_ipython
 
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     guest = Guest(shell, parent_pid)
     shell.user_ns["__rlm__"] = guest
     return guest

@@ -174,10 +174,7 @@ class Repl:
         return [
             name
             for name, value in list(self._namespace.items())
-            if isinstance(name, str)
-            and not name.startswith("_")
-            and name not in self._ignored
-            and not _imported(value)
+            if isinstance(name, str) and not name.startswith("_") and name not in self._ignored and not _imported(value)
         ]
 
     def changes(self) -> dict[str, Any]:
