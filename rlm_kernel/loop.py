@@ -197,10 +197,10 @@ class Run:
         number = self._cells
         self.calls.where = (iteration, number)
         self._emit(ev.CellStarted, iteration=iteration, cell=number, code=code)
-        output: list[str] = []
+        output = prompt.Excerpt(self.task.options.max_output_chars)
 
         def on_chunk(chunk: Chunk) -> None:
-            output.append(chunk.text)
+            output.add(chunk.text)
             self._emit(
                 ev.CellOutput, iteration=iteration, cell=number, kind=chunk.kind, text=chunk.text, data=chunk.data
             )
@@ -224,7 +224,7 @@ class Run:
             await self._replace_sandbox(iteration)
         if end is not None:
             raise end
-        return prompt.CellReport(number, status, "".join(output), result.changed, result.removed, result.restored, note)
+        return prompt.CellReport(number, status, output, result.changed, result.removed, result.restored, note)
 
     async def _execute(self, code: str, on_chunk: Callable[[Chunk], None]) -> tuple[CellResult, str, Exception | None]:
         """One cell within its limits: how it ended, the status to show, and what ends the run after it, if anything."""

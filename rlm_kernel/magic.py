@@ -28,6 +28,7 @@ from rlm_kernel.errors import AuthenticationError, InputError, InterruptedRunErr
 from rlm_kernel.result import Result
 from rlm_kernel.session import Job, Session
 from rlm_kernel.signature import Signature
+from rlm_kernel.trajectory import Trajectory
 from rlm_kernel.view import View
 
 __all__ = ["RLMMagics", "load", "unload"]
@@ -139,10 +140,11 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
             variables = _look_up(signature, names)
             job = Job.prepare(cell.removesuffix("\n"), signature, variables, options)
         session = self._session(options)
-        view = View(quiet=options.quiet, verbose=options.verbose, silent=cell.rstrip().endswith(";"))
+        story = Trajectory()
+        view = View(story, quiet=options.quiet, verbose=options.verbose, silent=cell.rstrip().endswith(";"))
         try:
             with _usage_errors():
-                result = background.drain(lambda emit: session.run(job, emit), view, lambda: _stop(session))
+                result = background.drain(lambda emit: session.run(job, emit, story), view, lambda: _stop(session))
         except (InterruptedRunError, RLMError) as error:
             if isinstance(error.result, Result):
                 self._notebook[out] = error.result

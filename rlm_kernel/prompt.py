@@ -17,13 +17,13 @@ from rlm_kernel.signature import Signature
 
 __all__ = [
     "CellReport",
+    "Excerpt",
     "final_message",
     "first_message",
     "observation",
     "read_code",
     "status_line",
     "system_prompt",
-    "truncate",
 ]
 
 _FENCES = {"repl", "python", "py"}
@@ -74,7 +74,7 @@ class CellReport:
 
     number: int
     status: str
-    output: str
+    output: Excerpt
     changed: tuple[Variable, ...] = ()
     removed: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ def observation(reports: Sequence[CellReport], status: str, limit: int) -> str:
     parts = []
     for report in reports:
         head = f"Block {report.number}: {report.status}" if len(reports) > 1 else f"Result: {report.status}"
-        lines = [head, truncate(report.output.rstrip("\n"), share) or "(no output)"]
+        lines = [head, report.output.cut(share).rstrip("\n") or "(no output)"]
         if report.note:
             lines.append(report.note)
         if report.changed:
@@ -173,15 +173,34 @@ def _brief(v: Variable) -> str:
     return f"{v.name} ({v.type}{', ' + v.size if v.size else ''})" + (f" = {shown}" if shown else "")
 
 
-def truncate(text: str, limit: int) -> str:
-    """Head and tail of `text`, with a note of what was cut, when it has more than `limit` characters."""
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 2 // 3, limit // 3
-    cut = len(text) - head - tail
-    return (
-        f"{text[:head]}\n… [{cut:,} of {len(text):,} characters cut; print less or look at a slice] …\n{text[-tail:]}"
-    )
+class Excerpt:
+    """Head and tail of an output of any length, without holding the rest.
+
+    Args:
+        limit: how many characters `cut` can be asked for.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._head = self._tail = ""
+        self.chars = 0
+
+    def add(self, text: str) -> None:
+        """Take the next piece."""
+        self.chars += len(text)
+        room = self._limit - len(self._head)
+        if room > 0:
+            self._head += text[:room]
+        self._tail = (self._tail + text[-self._limit :])[-self._limit :]
+
+    def cut(self, limit: int) -> str:
+        """The output when it has at most `limit` characters, else its head and tail with a note of what was cut."""
+        if self.chars <= limit:
+            return self._head
+        head, tail = limit * 2 // 3, limit // 3
+        cut = self.chars - head - tail
+        note = f"… [{cut:,} of {self.chars:,} characters cut; print less or look at a slice] …"
+        return f"{self._head[:head]}\n{note}\n{self._tail[-tail:]}"
 
 
 _markdown = MarkdownIt("commonmark")

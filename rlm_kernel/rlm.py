@@ -79,13 +79,15 @@ class RLM:
             RLMError: the model or the sandbox failed; `.result` holds the trajectory so far.
             KeyboardInterrupt: stopped; `.result` holds the trajectory so far and the sandbox keeps its state.
         """
-        job = self._prepare(question, inputs)
-        return background.drain(lambda emit: self._session.run(job, emit), self._deliver(), self.interrupt)
+        job, story = self._prepare(question, inputs), Trajectory()
+        return background.drain(lambda emit: self._session.run(job, emit, story), self._deliver(story), self.interrupt)
 
     async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
         """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
-        job = self._prepare(question, inputs)
-        return await background.adrain(lambda emit: self._session.run(job, emit), self._deliver(), self.interrupt)
+        job, story = self._prepare(question, inputs), Trajectory()
+        return await background.adrain(
+            lambda emit: self._session.run(job, emit, story), self._deliver(story), self.interrupt
+        )
 
     def start(self) -> None:
         """Start the sandbox now, so that the first call need not wait for it (it starts with that call otherwise)."""
@@ -129,20 +131,18 @@ class RLM:
         # defaults may have been configured since this object was made
         return Job.prepare(question, self.signature, variables, defaults().merged(self._given))
 
-    def _deliver(self) -> ev.OnEvent:
-        story = Trajectory()
+    def _deliver(self, story: Trajectory) -> ev.OnEvent:
         view = TextView(sys.stdout.write) if defaults().merged(self._given).verbose else None
 
         def deliver(event: ev.Event) -> None:
-            story.add(event)
             if view is not None:
                 view(event)
             if self._on_event is not None:
                 self._on_event(event)
             if self._on_subcall is not None and isinstance(event, ev.SubcallFinished):
-                self._on_subcall(story._subcalls[event.subcall])
+                self._on_subcall(story.subcall(event.subcall))
             if self._on_iteration is not None and isinstance(event, ev.IterationFinished):
-                self._on_iteration(story.iterations[-1])
+                self._on_iteration(story[event.iteration - 1])
 
         return deliver
 

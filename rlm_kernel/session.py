@@ -107,8 +107,13 @@ class Session:
         """A session in a kernel of this kernelspec, or in a sandbox of the caller's own."""
         return cls(KernelSandbox(sandbox) if sandbox is None or isinstance(sandbox, str) else sandbox)
 
-    async def run(self, job: Job, on_event: ev.OnEvent) -> Result:
+    async def run(self, job: Job, on_event: ev.OnEvent, trajectory: Trajectory) -> Result:
         """Answer one question.
+
+        Args:
+            job: the question.
+            on_event: gets every event, once it is part of the trajectory.
+            trajectory: empty; grows as the run goes on.
 
         Returns:
             The result, also when a limit or the user ended the run: `stop_reason` says which.
@@ -116,7 +121,6 @@ class Session:
         Raises:
             RLMError: the model or the sandbox failed; `result` holds the trajectory so far.
         """
-        trajectory = Trajectory()
 
         def emit(event: ev.Event) -> None:
             trajectory.add(event)
@@ -153,7 +157,7 @@ class Session:
     async def start(self) -> None:
         """Start the sandbox ahead of the first run."""
 
-        async def nobody(method: str, params: Mapping[str, Any]) -> Any:
+        async def nobody(_method: str, _params: Mapping[str, Any]) -> Any:
             raise RefusedError("no question is being answered")
 
         async with self._turn:

@@ -16,6 +16,10 @@ from rlm_kernel.usage import Usage
 __all__ = ["Cell", "Iteration", "Output", "Subcall", "Trajectory"]
 
 
+_JOIN_CHARS = 64 * 1024
+"""Small pieces of output are joined; adding to a long text again and again would copy it each time."""
+
+
 @dataclass(slots=True)
 class Output:
     """A stretch of output of one kind, as it left the sandbox."""
@@ -133,6 +137,10 @@ class Trajectory:
         """Every cell of the run, in order."""
         return [c for i in self.iterations for c in i.cells]
 
+    def subcall(self, number: int) -> Subcall:
+        """The sub-call of this number, from 1."""
+        return self._subcalls[number]
+
     def add(self, event: ev.Event) -> None:
         """Fold one more event in. Events of an unknown kind are passed over: newer files stay readable."""
         if fold := _FOLDS.get(type(event)):
@@ -195,8 +203,9 @@ def _cell_started(t: Trajectory, e: ev.CellStarted) -> None:
 
 def _output(t: Trajectory, e: ev.CellOutput) -> None:
     outputs = t._cell().outputs
-    if e.kind in ("stdout", "stderr") and outputs and outputs[-1].kind == e.kind:
-        outputs[-1].text += e.text
+    last = outputs[-1] if outputs else None
+    if last is not None and last.kind == e.kind and e.kind in ("stdout", "stderr") and len(last.text) < _JOIN_CHARS:
+        last.text += e.text
     else:
         outputs.append(Output(e.kind, e.text, e.data))
 

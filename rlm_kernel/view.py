@@ -28,17 +28,20 @@ class View:
     that compares outputs (nbval) does not follow updates.
 
     Args:
+        trajectory: of the run, as it grows.
         quiet: show the answer alone, without the trajectory.
         verbose: print the run as text instead of the one line.
         silent: show nothing at all.
     """
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, silent: bool = False) -> None:
+    def __init__(
+        self, trajectory: Trajectory, *, quiet: bool = False, verbose: bool = False, silent: bool = False
+    ) -> None:
         self._quiet, self._silent = quiet, silent
         self._live = not (quiet or silent or verbose) and os.environ.get("RLM_PANEL") != "static"
         self._text = TextView(sys.stdout.write) if verbose and not silent else None
         self._handle: DisplayHandle | None = None
-        self._trajectory = Trajectory()
+        self._trajectory = trajectory
         self._shown = ""
         self._last = 0.0
 
@@ -47,7 +50,6 @@ class View:
             self._text(event)
         if not self._live:
             return
-        self._trajectory.add(event)
         now = time.monotonic()
         if now - self._last < _PAUSE_SECONDS and not isinstance(event, ev.RunStarted):
             return

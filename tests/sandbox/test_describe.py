@@ -213,6 +213,7 @@ def test_the_cost_of_a_lists_subclass_does_not_grow() -> None:
         lambda n: collections.namedtuple("Row", "a b")([Item()] * n, 1),
         lambda n: pd.Index([Item() for _ in range(n)], dtype=object),
         lambda n: types.SimpleNamespace(a=[Item()] * n),
+        lambda n: notebook("import dataclasses\n@dataclasses.dataclass\nclass D:\n    a: list")["D"]([Item()] * n),
     ],
     ids=[
         "deque",
@@ -226,6 +227,7 @@ def test_the_cost_of_a_lists_subclass_does_not_grow() -> None:
         "namedtuple",
         "index",
         "namespace",
+        "dataclass",
     ],
 )
 def test_the_cost_of_other_containers_does_not_grow(make: Any) -> None:

@@ -83,7 +83,10 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "numpy date": (np.datetime64("2024-01-01T00:00:00", "s"), "2024-01-01T00:00:00"),
     "numpy date in ns": (np.datetime64("2024-01-01T00:00:00", "ns"), "2024-01-01T00:00:00"),
     "numpy duration in ns": (np.timedelta64(1_500_000_000, "ns"), datetime.timedelta(seconds=1.5)),
-    "pandas scalars": ([pd.Timestamp("2024-01-01"), pd.Timedelta("1s")], ["2024-01-01T00:00:00", datetime.timedelta(seconds=1)]),
+    "pandas scalars": (
+        [pd.Timestamp("2024-01-01"), pd.Timedelta("1s")],
+        ["2024-01-01T00:00:00", datetime.timedelta(seconds=1)],
+    ),
     "pandas missing": ([pd.NA, pd.NaT], [None, None]),
     "pandas index": (pd.Index([1, 2]), [1, 2]),
     "polars series": (pl.Series([1, None]), [1, None]),
@@ -216,7 +219,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "deep inside": ({"a": [{"b": object()}]}, "type object"),
     "a key": ({object(): 1}, "type object"),
     "a table of objects": (pd.DataFrame({"a": [{1}, "x", 3]}), "column"),
-    "names twice": (pd.DataFrame([[1, 2]], columns=["a", "a"]), ""),
+    "names twice": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "column"),
     "lazy frame": (pl.LazyFrame({"a": [1]}), "LazyFrame"),
     "masked array": (np.ma.array([1], mask=[True]), "MaskedArray"),
 }

@@ -32,13 +32,15 @@ class Guest:
         if parent_pid is not None:
             _die_with(parent_pid)
         shell.history_manager.enabled = False  # no file of the user's is written
+        shell.kernel._execute_sleep = 0  # half a millisecond a cell, meant for kernels that cannot flush
         shell.InteractiveTB.structured_traceback = self._traceback
         shell.SyntaxTB.structured_traceback = self._traceback
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
         flusher = Flusher()
         sys.stdout, sys.stderr = out, err = Stream(sys.stdout, flusher), Stream(sys.stderr, flusher)
-        out.sibling, err.sibling = err, out
+        out.beside(err)
+        err.beside(out)
         self.repl = Repl(shell.user_ns, Channel(shell.kernel.raw_input))
 
     def receive(self, parcels: str) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-_ENOUGH_CHARS = 256 * 1024
+_MANY_WRITES = 4096
+_LONG_CHARS = 4096
 _PATIENCE_SECONDS = 0.05
 
 
@@ -26,26 +28,29 @@ class Stream:
     def __init__(self, target: Any, flusher: Flusher) -> None:
         self._target = target
         self._flusher = flusher
-        self._lock = threading.RLock()
-        self._parts: list[str] = []
-        self._chars = 0
-        self._dirty = False
-        self.sibling: Stream | None = None
+        self._parts: deque[str] = deque()  # its append is atomic, so writing needs no lock
+        self._append = self._parts.append
+        self._draining = threading.RLock()
+        self._dirty = self._awaited = False
+        self._sibling: Stream = self
+        self._before: deque[str] = deque()
+
+    def beside(self, sibling: Stream) -> None:
+        """What was written to `sibling` first is shown first."""
+        self._sibling, self._before = sibling, sibling._parts
 
     def write(self, text: str) -> int:
         """Take text; returns its length."""
-        if not isinstance(text, str):
+        if type(text) is not str and not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        sibling = self.sibling
-        if sibling is not None and sibling._parts:  # what was written first is shown first
-            sibling.drain()
-        with self._lock:
-            self._parts.append(text)
-            self._chars += len(text)
-            if self._chars > _ENOUGH_CHARS:
-                self.drain()
-            elif len(self._parts) == 1:
-                self._flusher.wake(self)
+        if self._before:
+            self._sibling.drain()
+        self._append(text)
+        if len(text) > _LONG_CHARS or len(self._parts) > _MANY_WRITES:
+            self.flush()  # waits for the sending, so that a flood cannot pile up
+        elif not self._awaited:
+            self._awaited = True
+            self._flusher.wake(self)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -55,10 +60,10 @@ class Stream:
 
     def drain(self) -> None:
         """Pass on what was collected."""
-        with self._lock:
+        with self._draining:
+            self._awaited = False
             if self._parts:
-                parts, self._parts, self._chars = self._parts, [], 0
-                self._target.write("".join(parts))
+                self._target.write("".join([self._parts.popleft() for _ in range(len(self._parts))]))
                 self._dirty = True
 
     def flush(self) -> None:
@@ -67,6 +72,11 @@ class Stream:
         if self._dirty:
             self._dirty = False
             self._target.flush()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # IPython puts its own write here to keep a second copy of all output, for a history that nobody reads
+        if name != "write":
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
