@@ -22,7 +22,18 @@ from rlm_kernel.sandbox.guest.describe import describe
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Trajectory
 
-__all__ = ["Counting", "Dying", "Hanging", "Played", "Unstartable", "code", "defaults_restored", "in_loop", "play", "released"]
+__all__ = [
+    "Counting",
+    "Dying",
+    "Hanging",
+    "Played",
+    "Unstartable",
+    "code",
+    "defaults_restored",
+    "in_loop",
+    "play",
+    "released",
+]
 
 _runner = asyncio.Runner()  # one loop for all: a sandbox outlives a run
 atexit.register(_runner.close)

@@ -84,7 +84,7 @@ def test_a_loop_that_runs_is_no_hindrance() -> None:
     async def main() -> str:
         return background.drain(numbers(3), lambda e: None, nothing)
 
-    assert "done" == asyncio.run(main())
+    assert asyncio.run(main()) == "done"
 
 
 def test_a_failing_receiver_stops_the_work_and_is_raised() -> None:
@@ -97,7 +97,7 @@ def test_a_failing_receiver_stops_the_work_and_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         background.drain(endless.work, deliver, endless.stop)
-    assert (1, True, ["started"]) == (endless.stops, endless.ended, got)
+    assert (endless.stops, endless.ended, got) == (1, True, ["started"])
 
 
 def test_an_interrupt_stops_the_work_and_is_raised_with_its_result() -> None:
@@ -114,8 +114,8 @@ def test_an_interrupt_stops_the_work_and_is_raised_with_its_result() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         background.drain(endless.work, deliver, endless.stop)
     assert isinstance(caught.value, InterruptedRunError)
-    assert "partial" == caught.value.result
-    assert (1, True, ["started", "late"]) == (endless.stops, endless.ended, got)
+    assert caught.value.result == "partial"
+    assert (endless.stops, endless.ended, got) == (1, True, ["started", "late"])
 
 
 def test_an_interrupt_in_a_receiver_is_an_interrupt() -> None:
@@ -148,7 +148,7 @@ def test_a_second_interrupt_asks_again() -> None:
 
     with pytest.raises(InterruptedRunError):
         background.drain(endless.work, deliver, stop)
-    assert (True, 2) == (endless.ended, len(asked))
+    assert (endless.ended, len(asked)) == (True, 2)
 
 
 def test_an_interrupt_while_another_is_being_handled_is_not_let_out() -> None:

@@ -16,7 +16,7 @@ def test_sub_calls_are_charged_before_they_are_made() -> None:
     """What is charged is no longer left."""
     account = ledger(max_llm_calls=5)
     account.charge_subcalls(2)
-    assert (2, 3) == (account.subcalls, account.subcalls_left)
+    assert (account.subcalls, account.subcalls_left) == (2, 3)
 
 
 def test_a_batch_larger_than_what_is_left_is_refused_whole() -> None:
@@ -25,10 +25,10 @@ def test_a_batch_larger_than_what_is_left_is_refused_whole() -> None:
     account.charge_subcalls(2)
     with pytest.raises(OverdrawnError, match="4 sub-calls were asked for but 3 of 5 are left"):
         account.charge_subcalls(4)
-    assert 2 == account.subcalls
+    assert account.subcalls == 2
     assert account.exhausted() is None
     account.charge_subcalls(3)
-    assert 0 == account.subcalls_left
+    assert account.subcalls_left == 0
 
 
 def test_asking_when_none_is_left_ends_the_run() -> None:
@@ -38,7 +38,7 @@ def test_asking_when_none_is_left_ends_the_run() -> None:
     assert account.exhausted() is None
     with pytest.raises(OverdrawnError, match="all 1 are used"):
         account.charge_subcalls(1)
-    assert ("max_llm_calls", "all 1 sub-calls were used") == account.exhausted()
+    assert account.exhausted() == ("max_llm_calls", "all 1 sub-calls were used")
 
 
 def test_an_empty_batch_costs_nothing() -> None:
@@ -54,14 +54,14 @@ def test_iterations_run_out() -> None:
     account.iterations = 1
     assert account.exhausted() is None
     account.iterations = 2
-    assert ("max_iterations", "all 2 iterations were used") == account.exhausted()
+    assert account.exhausted() == ("max_iterations", "all 2 iterations were used")
 
 
 def test_errors_run_out() -> None:
     """The limit is on turns that failed one after another."""
     account = ledger(max_errors=2)
     account.errors = 2
-    assert ("max_errors", "2 turns in a row ended in an error") == account.exhausted()
+    assert account.exhausted() == ("max_errors", "2 turns in a row ended in an error")
 
 
 def test_time_runs_out_first() -> None:
@@ -69,7 +69,7 @@ def test_time_runs_out_first() -> None:
     account = Ledger(Options(timeout=1.0, max_iterations=1), started=-1e9, iterations=1)
     reached = account.exhausted()
     assert reached is not None
-    assert ("timeout", 0.0) == (reached[0], account.seconds_left)
+    assert (reached[0], account.seconds_left) == ("timeout", 0.0)
 
 
 def test_without_a_limit_there_is_no_end_of_time() -> None:
@@ -85,7 +85,7 @@ def test_usage_and_cost_add_up() -> None:
     account.settle(Usage(1, 2, 3, 4), 0.25)
     account.settle(Usage(10, 20, 30, 40), 0.5)
     assert Usage(11, 22, 33, 44) == account.usage
-    assert 0.75 == account.total_cost
+    assert account.total_cost == 0.75
 
 
 def test_one_unknown_price_makes_the_total_unknown() -> None:
@@ -101,4 +101,4 @@ def test_a_call_that_used_nothing_needs_no_price() -> None:
     """No tokens, no cost, whatever the model."""
     account = ledger()
     account.settle(Usage(), None)
-    assert 0.0 == account.total_cost
+    assert account.total_cost == 0.0

@@ -21,11 +21,11 @@ def refusal(method: str, params: dict[str, Any], **settings: Any) -> str:
         with pytest.raises(RefusedError) as caught:
             await calls(method, params)
         assert calls.answer is None
-        assert 0 == calls._ledger.subcalls
+        assert calls._ledger.subcalls == 0
         return str(caught.value)
 
     text, emitted = with_calls(ask, **settings)
-    assert [] == emitted
+    assert emitted == []
     return text
 
 
@@ -62,11 +62,11 @@ def test_a_query_is_answered_and_told() -> None:
         return await calls("llm_query", batch("hello"))
 
     answer, emitted = with_calls(ask)
-    assert [{"text": "HELLO"}] == answer
-    assert ["SubcallStarted", "SubcallFinished"] == [kind for kind, _ in emitted]
+    assert answer == [{"text": "HELLO"}]
+    assert [kind for kind, _ in emitted] == ["SubcallStarted", "SubcallFinished"]
     started, finished = emitted[0][1], emitted[1][1]
-    assert (2, 5, 1, "hello", None) == (*(started[k] for k in ("iteration", "cell", "subcall", "prompt", "batch")),)
-    assert ("HELLO", "") == (finished["reply"], finished["error"])
+    assert (*(started[k] for k in ("iteration", "cell", "subcall", "prompt", "batch")),) == (2, 5, 1, "hello", None)
+    assert (finished["reply"], finished["error"]) == ("HELLO", "")
 
 
 def test_a_batch_keeps_its_order() -> None:
@@ -81,7 +81,7 @@ def test_a_batch_keeps_its_order() -> None:
         return await calls("llm_batch", batch("a", "b", "c"))
 
     answer, emitted = with_calls(ask, model=ScriptedModel([], sub=sub))
-    assert [{"text": "A"}, {"text": "B"}, {"text": "C"}] == answer
+    assert answer == [{"text": "A"}, {"text": "B"}, {"text": "C"}]
     assert {1} == {facts["batch"] for kind, facts in emitted if kind == "SubcallStarted"}
 
 
@@ -109,8 +109,8 @@ def test_a_batch_too_large_makes_no_call() -> None:
         return await calls("llm_batch", batch(*"abc"))
 
     answer, emitted = with_calls(ask, max_llm_calls=3)
-    assert 3 == len(answer)
-    assert 6 == len(emitted)
+    assert len(answer) == 3
+    assert len(emitted) == 6
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_models_of_the_run_may_be_asked_by_name() -> None:
         return [(await calls("llm_query", batch("?", model=name)))[0]["text"] for name in (None, "small", "big")]
 
     answer, _ = with_calls(ask, models={None: small, "small": small, "big": big})
-    assert ["s", "s", "b"] == answer
+    assert answer == ["s", "s", "b"]
 
 
 def test_no_sub_call_once_the_end_has_come() -> None:
@@ -185,7 +185,7 @@ def test_a_failing_call_leaves_its_siblings_alone(error: Exception) -> None:
         return await calls("llm_batch", batch("a", "bad", "c"))
 
     (first, second, third), emitted = with_calls(ask, model=ScriptedModel([], sub=sub))
-    assert ({"text": "A"}, {"text": "C"}) == (first, third)
+    assert (first, third) == ({"text": "A"}, {"text": "C"})
     assert list(second) == ["error"]
     assert second["error"]
     assert [second["error"]] == [f["error"] for k, f in emitted if k == "SubcallFinished" and f["error"]]
@@ -203,7 +203,7 @@ def test_a_refusing_sub_model_is_a_failed_call() -> None:
         return answer, calls._ledger.usage
 
     (answer, usage), _ = with_calls(ask, model=Refuser())
-    assert [{"error": "the model refused to answer"}] == answer
+    assert answer == [{"error": "the model refused to answer"}]
     assert Usage(5, 1) == usage
 
 
@@ -217,7 +217,7 @@ def test_drift_in_a_sub_call_is_fatal() -> None:
         await calls("llm_batch", batch("a", "b"))
         return calls.fatal.done() and str(calls.fatal.result())
 
-    assert "not recorded" == with_calls(ask, model=ScriptedModel([], sub=sub))[0]
+    assert with_calls(ask, model=ScriptedModel([], sub=sub))[0] == "not recorded"
 
 
 # -- in the sandbox -----------------------------------------------------------------------------------------------
@@ -242,10 +242,9 @@ def test_a_batch_holds_the_error_in_its_place() -> None:
         return prompt.upper()
 
     cell = (
-        "r = llm_batch(['a', 'bad', 'c'])\n"
-        "SUBMIT([r[0], isinstance(r[1], SubcallError) and 'odd' in str(r[1]), r[2]])"
+        "r = llm_batch(['a', 'bad', 'c'])\nSUBMIT([r[0], isinstance(r[1], SubcallError) and 'odd' in str(r[1]), r[2]])"
     )
-    assert ["A", True, "C"] == play([code(cell)], "-> a: list", sub=sub).trajectory.values["a"]
+    assert play([code(cell)], "-> a: list", sub=sub).trajectory.values["a"] == ["A", True, "C"]
 
 
 def test_drift_ends_the_run_even_if_the_code_catches_it() -> None:
@@ -257,19 +256,17 @@ def test_drift_ends_the_run_even_if_the_code_catches_it() -> None:
     cell = "try:\n    llm_query('a')\nexcept BaseException:\n    pass\nSUBMIT('lied')"
     played = play([code(cell), code("SUBMIT('late')")], sub=sub)
     assert isinstance(played.error, DriftError)
-    assert 1 == len(played.roots)
-    assert "error" == played.trajectory.stop_reason
+    assert len(played.roots) == 1
+    assert played.trajectory.stop_reason == "error"
 
 
 def test_asking_for_one_too_many_ends_the_run_after_the_cell() -> None:
     """The cell is told and runs to its end; then comes the one last call."""
     cell = (
-        "llm_query('a')\n"
-        "try:\n    llm_query('b')\nexcept Exception as e:\n    kept = str(e)\n"
-        "print('went on:', kept)"
+        "llm_query('a')\ntry:\n    llm_query('b')\nexcept Exception as e:\n    kept = str(e)\nprint('went on:', kept)"
     )
     played = play([code(cell), code("SUBMIT('best: ' + kept)")], sub="x", max_llm_calls=1)
-    assert "max_llm_calls" == played.trajectory.stop_reason
+    assert played.trajectory.stop_reason == "max_llm_calls"
     assert "best: no sub-call is left" in played.trajectory.values["answer"]
     assert "went on" in played.told[1]
     assert "The run ends here: all 1 sub-calls were used" in played.told[1]
@@ -279,7 +276,7 @@ def test_a_cell_that_submits_after_a_refusal_has_answered() -> None:
     """Having asked for too much is no reason to ask the model again."""
     cell = "try:\n    llm_query('a')\nexcept Exception:\n    SUBMIT('without')"
     played = play([code(cell)], sub="x", max_llm_calls=0)
-    assert ("answered", "without") == (played.trajectory.stop_reason, played.trajectory.values["answer"])
+    assert (played.trajectory.stop_reason, played.trajectory.values["answer"]) == ("answered", "without")
 
 
 # -- submissions --------------------------------------------------------------------------------------------------
@@ -335,9 +332,7 @@ def test_an_object_array_is_never_unpickled() -> None:
             return (exec, ("import tests.helpers; tests.helpers.released.set()",))
 
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": "|O", "fortran_order": False, "shape": (1,)}
-    )
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (1,)})
     stream.write(pickle.dumps(Bomb()))
     text = base64.b64encode(stream.getvalue()).decode()
     from tests.helpers import released
@@ -355,12 +350,12 @@ def test_the_first_answer_counts() -> None:
         await calls("submit", {"fields": {"answer": "second"}, "values": []})
         return calls.answer
 
-    assert {"answer": "first"} == with_calls(ask)[0]
+    assert with_calls(ask)[0] == {"answer": "first"}
 
 
 def test_a_wrong_type_is_told_and_mended() -> None:
     """The submission raises in the code, the model reads why, and its next one is taken."""
     played = play([code("SUBMIT(n='three')"), code("SUBMIT(n=3)")], "-> n: int", sandbox=FakeSandbox())
-    assert ("answered", {"n": 3}) == (played.trajectory.stop_reason, played.trajectory.values)
+    assert (played.trajectory.stop_reason, played.trajectory.values) == ("answered", {"n": 3})
     assert "field 'n' has to be int" in played.told[1]
-    assert "error" == played.trajectory.cells[0].status
+    assert played.trajectory.cells[0].status == "error"

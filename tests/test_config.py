@@ -32,20 +32,20 @@ def refusal(**options: Any) -> str:
 def test_the_defaults_are_those_that_are_documented() -> None:
     """Limits, models and display have the documented defaults."""
     options = Options()
-    assert (20, 50, 20_000, 5) == (
+    assert (
         options.max_iterations,
         options.max_llm_calls,
         options.max_output_chars,
         options.max_errors,
-    )
-    assert ("claude-sonnet-5-5", "claude-haiku-5-5") == (options.model, options.sub_model)
-    assert (None, 600.0, None) == (options.timeout, options.cell_timeout, options.sandbox)
+    ) == (20, 50, 20_000, 5)
+    assert (options.model, options.sub_model) == ("claude-sonnet-5-5", "claude-haiku-5-5")
+    assert (options.timeout, options.cell_timeout, options.sandbox) == (None, 600.0, None)
     assert not (options.fresh or options.quiet or options.verbose)
 
 
 def test_every_option_has_a_help_text() -> None:
     """Whoever asks `%%rlm?` reads one line on every option."""
-    assert [] == [f.name for f in dataclasses.fields(Options) if not f.metadata["help"]]
+    assert [f.name for f in dataclasses.fields(Options) if not f.metadata["help"]] == []
 
 
 def test_options_are_frozen() -> None:
@@ -58,7 +58,7 @@ def test_merging_leaves_the_original_alone() -> None:
     """`merged` makes new options."""
     before = Options()
     after = before.merged({"max_iterations": 3, "timeout": None, "cell_timeout": 1})
-    assert (20, 3, 1) == (before.max_iterations, after.max_iterations, after.cell_timeout)
+    assert (before.max_iterations, after.max_iterations, after.cell_timeout) == (20, 3, 1)
 
 
 def test_an_unknown_option_is_refused_with_a_suggestion() -> None:
@@ -84,7 +84,7 @@ def test_zero_is_refused_where_nothing_could_run(name: str) -> None:
 
 def test_no_sub_calls_at_all_is_a_fine_limit() -> None:
     """`max_llm_calls=0` forbids sub-calls."""
-    assert 0 == Options().merged({"max_llm_calls": 0}).max_llm_calls
+    assert Options().merged({"max_llm_calls": 0}).max_llm_calls == 0
 
 
 @pytest.mark.parametrize("name", ["max_iterations", "max_llm_calls", "max_output_chars", "max_errors"])
@@ -164,7 +164,7 @@ def test_configure_returns_and_keeps_all_options() -> None:
     """`configure` adds to what was configured before."""
     configure(max_iterations=3)
     returned = configure(max_errors=2)
-    assert (3, 2) == (returned.max_iterations, returned.max_errors)
+    assert (returned.max_iterations, returned.max_errors) == (3, 2)
     assert returned == defaults()
 
 
@@ -173,7 +173,7 @@ def test_a_refused_configure_changes_nothing() -> None:
     configure(max_iterations=3)
     with pytest.raises(InputError):
         configure(max_iterations=4, timeout=-1)
-    assert 3 == defaults().max_iterations
+    assert defaults().max_iterations == 3
 
 
 def test_the_call_goes_before_configure_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,12 +183,12 @@ def test_the_call_goes_before_configure_before_the_environment(monkeypatch: pyte
     monkeypatch.setenv("RLM_MAX_LLM_CALLS", "9")
     configure(max_errors=8, max_llm_calls=8)
     merged = defaults().merged({"max_llm_calls": 7})
-    assert (9, 8, 7, 20_000) == (
+    assert (
         merged.max_iterations,
         merged.max_errors,
         merged.max_llm_calls,
         merged.max_output_chars,
-    )
+    ) == (9, 8, 7, 20_000)
 
 
 def test_a_bad_option_stops_the_constructor() -> None:
@@ -202,4 +202,4 @@ def test_configured_models_answer() -> None:
     model = ScriptedModel([code("SUBMIT('configured')")])
     configure(model=model, sub_model=model)
     with RLM("-> answer", sandbox=FakeSandbox()) as rlm:
-        assert "configured" == rlm("Who?").answer
+        assert rlm("Who?").answer == "configured"

@@ -94,7 +94,9 @@ def test_the_system_prompt_shows_every_field() -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("name", ["llm_query", "llm_batch", "SHOW_VARS", "SUBMIT", "FINAL", "FINAL_VAR", "SubcallError"])
+@pytest.mark.parametrize(
+    "name", ["llm_query", "llm_batch", "SHOW_VARS", "SUBMIT", "FINAL", "FINAL_VAR", "SubcallError"]
+)
 def test_the_system_prompt_explains_the_repl(name: str) -> None:
     """Every function that the REPL has is told."""
     assert name in system_prompt(Signature.parse("-> a"), (), Options())
@@ -104,7 +106,7 @@ def test_odd_text_arrives_unchanged() -> None:
     """Braces, dollars, backslashes and percent signs of a preview, a description or the instructions are text."""
     signature = Signature((Field("x"),), (Field("a", description=ODD),), ODD + "1")
     text = system_prompt(signature, (ev.Variable("x", "str", "", ODD + "2"),), Options())
-    assert (1, 1, 1) == (text.count(f"({ODD})"), text.count(ODD + "1"), text.count(ODD + "2"))
+    assert (text.count(f"({ODD})"), text.count(ODD + "1"), text.count(ODD + "2")) == (1, 1, 1)
 
 
 def test_an_odd_question_arrives_unchanged() -> None:
@@ -126,7 +128,7 @@ def test_no_variable_is_told() -> None:
 # -- observations -------------------------------------------------------------------------------------------------
 def test_what_fits_is_not_truncated() -> None:
     """Text of exactly the limit is left as it is."""
-    assert "x" * 100 == truncate("x" * 100, 100)
+    assert truncate("x" * 100, 100) == "x" * 100
 
 
 def test_truncation_keeps_head_and_tail_and_says_what_was_cut() -> None:
@@ -174,7 +176,7 @@ def test_several_blocks_are_told_apart() -> None:
     reports = [CellReport(1, "ok", "a" * 1000), CellReport(2, "error", "b" * 1000)]
     text = observation(reports, "s", 600)
     assert text.index("Block 1: ok") < text.index("Block 2: error")
-    assert (300, 300) == (text.count("a" * 200) * 200 + 100, text.count("b" * 200) * 200 + 100)
+    assert (text.count("a" * 200) * 200 + 100, text.count("b" * 200) * 200 + 100) == (300, 300)
 
 
 def test_the_status_tells_what_is_left() -> None:
@@ -200,9 +202,9 @@ def test_the_last_call_says_why_and_how() -> None:
 def test_a_conversation_only_grows_at_its_end() -> None:
     """Each request is the one before it, the reply to it, and one more message; the system prompt never changes."""
     played = play([code("x = 1"), "no code", code("1/0"), code("SUBMIT(str(x))")])
-    assert 4 == len(played.roots)
+    assert len(played.roots) == 4
     for before, after, iteration in zip(played.roots, played.roots[1:], played.trajectory, strict=False):
         assert before.messages == after.messages[:-2]
         assert ("assistant", iteration.reply) == (after.messages[-2].role, after.messages[-2].content)
-        assert "user" == after.messages[-1].role
+        assert after.messages[-1].role == "user"
         assert before.system == after.system

@@ -44,17 +44,28 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_importing_it_is_cheap() -> None:
     """No library of weight is loaded before it is needed."""
-    heavy = ["jupyter_client", "zmq", "anthropic", "openai", "pydantic", "IPython", "pandas", "numpy", "pyarrow", "asyncio"]
-    assert "[]" == python(f"import sys, rlm_kernel; print([m for m in {heavy} if m in sys.modules])")
+    heavy = [
+        "jupyter_client",
+        "zmq",
+        "anthropic",
+        "openai",
+        "pydantic",
+        "IPython",
+        "pandas",
+        "numpy",
+        "pyarrow",
+        "asyncio",
+    ]
+    assert python(f"import sys, rlm_kernel; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
 def test_the_python_way_needs_no_notebook() -> None:
     """`RLM` and its options load no provider's SDK and no IPython."""
     heavy = ["anthropic", "openai", "IPython", "pandas", "numpy"]
-    assert "[]" == python(
+    assert python(
         "import sys; from rlm_kernel import RLM, configure; RLM('x -> y: int'); "
         f"print([m for m in {heavy} if m in sys.modules])"
-    )
+    ) == "[]"
 
 
 def test_everything_public_is_explained() -> None:
@@ -72,7 +83,7 @@ def test_everything_public_is_explained() -> None:
                 and (inspect.isfunction(what) or isinstance(what, property))
                 and not inspect.getdoc(getattr(value, member) if inspect.isfunction(what) else what)
             ]
-    assert [] == silent
+    assert silent == []
 
 
 def test_every_error_has_one_base() -> None:
@@ -84,8 +95,8 @@ def test_every_error_has_one_base() -> None:
 
 def test_errors_show_as_one_line_in_a_notebook() -> None:
     """IPython prints the name and the message, without our frames."""
-    assert ["ModelError: overloaded"] == errors.ModelError("overloaded")._render_traceback_()
-    assert ["KeyboardInterrupt: stopped"] == errors.InterruptedRunError("stopped")._render_traceback_()
+    assert errors.ModelError("overloaded")._render_traceback_() == ["ModelError: overloaded"]
+    assert errors.InterruptedRunError("stopped")._render_traceback_() == ["KeyboardInterrupt: stopped"]
 
 
 def test_the_package_is_typed() -> None:

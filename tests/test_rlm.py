@@ -64,7 +64,7 @@ def test_a_call_from_a_script() -> None:
     rlm, _ = make([code("SUBMIT(n=len(x), s='a')")], "x -> n: int, s: str")
     result = rlm("How many?", x=[1, 2])
     assert isinstance(result, Result)
-    assert (2, "a", "answered") == (result.n, result.s, result.stop_reason)
+    assert (result.n, result.s, result.stop_reason) == (2, "a", "answered")
 
 
 def test_a_call_where_a_loop_is_running() -> None:
@@ -76,7 +76,7 @@ def test_a_call_where_a_loop_is_running() -> None:
         second = await rlm.acall("Two?")
         return first.n, second.n
 
-    assert (1, 2) == asyncio.run(main())
+    assert asyncio.run(main()) == (1, 2)
 
 
 def test_calls_from_several_loops_and_threads() -> None:
@@ -86,7 +86,7 @@ def test_calls_from_several_loops_and_threads() -> None:
     thread = threading.Thread(target=lambda: got.append(rlm("?").n))
     thread.start()
     thread.join()
-    assert [1, 2, 3, 4] == got
+    assert got == [1, 2, 3, 4]
 
 
 def test_types_of_ones_own() -> None:
@@ -108,7 +108,7 @@ def test_the_question_in_its_place() -> None:
 def test_a_declared_question_is_input_and_question() -> None:
     """`document, question -> answer`: the question is asked, and is a variable too."""
     rlm, model = make([code("SUBMIT(question)")], "document, question -> answer")
-    assert "Who?" == rlm(document="d", question="Who?").answer
+    assert rlm(document="d", question="Who?").answer == "Who?"
     assert asked(model).startswith("Who?\n")
 
 
@@ -116,7 +116,7 @@ def test_a_declared_question_is_input_and_question() -> None:
 def test_an_undeclared_question_by_name(word: str) -> None:
     """It is the question and no variable."""
     rlm, model = make([code(f"SUBMIT(str('{word}' in globals()))")], "document -> answer")
-    assert "False" == rlm(document="d", **{word: "Who?"}).answer
+    assert rlm(document="d", **{word: "Who?"}).answer == "False"
     assert asked(model).startswith("Who?\n")
 
 
@@ -124,7 +124,7 @@ def test_instructions_alone_are_the_question() -> None:
     """A signature that says what to do needs no more."""
     signature = Signature((Field("x"),), (Field("answer"),), "Summarise x.")
     rlm, model = make([code("SUBMIT('x')")], signature)
-    assert "x" == rlm(x=1).answer
+    assert rlm(x=1).answer == "x"
     assert asked(model).startswith("Summarise x.\n")
 
 
@@ -149,7 +149,7 @@ def test_a_wrong_call_starts_nothing(question: Any, inputs: dict[str, Any], says
         rlm(question, **inputs)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert (0, []) == (sandbox.starts, model.requests)
+    assert (sandbox.starts, model.requests) == (0, [])
 
 
 # -- options ------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_later_defaults_apply_to_earlier_objects() -> None:
     rlm, _ = make([code("x = 1"), code("SUBMIT('best')")] * 2, max_errors=3)
     configure(max_iterations=1)
     result = rlm("Q")
-    assert ("max_iterations", 1) == (result.stop_reason, result.trajectory.max_iterations)
+    assert (result.stop_reason, result.trajectory.max_iterations) == ("max_iterations", 1)
 
 
 def test_later_defaults_are_checked_too() -> None:
@@ -181,7 +181,7 @@ def test_verbose_prints_the_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_verbose_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """A library is silent unless asked."""
     make([code("print('found')\nSUBMIT('x')")])[0]("Q")
-    assert ("", "") == capsys.readouterr()
+    assert capsys.readouterr() == ("", "")
 
 
 # -- callbacks ----------------------------------------------------------------------------------------------------
@@ -202,13 +202,13 @@ def test_callbacks_follow_the_run() -> None:
         on_event=lambda e: note(type(e).__name__, None) if isinstance(e, ev.RunStarted | ev.RunFinished) else None,
     )
     rlm("Q")
-    assert [
+    assert told == [
         ("RunStarted", None),
         ("subcall", (1, "a", "r", True)),
         ("iteration", (1, True, 1)),
         ("iteration", (2, True, 1)),
         ("RunFinished", None),
-    ] == told
+    ]
     assert {threading.current_thread()} == threads
 
 
@@ -232,7 +232,7 @@ def test_an_exception_in_a_callback_ends_the_run(which: str, form: str) -> None:
         rlm("Q") if form == "call" else asyncio.run(rlm.acall("Q"))
     assert len([r for r in model.requests if r.kind == "root"]) <= 2
     armed.clear()
-    assert "z" == rlm("Again").answer
+    assert rlm("Again").answer == "z"
 
 
 # -- trouble ------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_an_error_carries_the_result(replies: list[Any], sandbox: Any, error: ty
     rlm, _ = make(replies, sandbox=sandbox)
     with pytest.raises(error) as caught:
         rlm("Q")
-    assert "error" == caught.value.result.stop_reason  # type: ignore[attr-defined]
+    assert caught.value.result.stop_reason == "error"  # type: ignore[attr-defined]
     assert caught.value.result.answer is None  # type: ignore[attr-defined]
 
 
@@ -280,9 +280,9 @@ def test_ctrl_c_in_a_cell_keeps_state_and_trajectory(real: bool) -> None:
         with pytest.raises(KeyboardInterrupt) as caught:
             rlm("Q")
         assert isinstance(caught.value, InterruptedRunError)
-        assert "interrupted" == caught.value.result.stop_reason
+        assert caught.value.result.stop_reason == "interrupted"
         assert "found\n" in caught.value.result.trajectory.cells[0].text()
-        assert 42 == rlm("Q").n
+        assert rlm("Q").n == 42
 
 
 def test_ctrl_c_in_a_sub_call() -> None:
@@ -295,7 +295,7 @@ def test_ctrl_c_in_a_sub_call() -> None:
     )
     with pytest.raises(InterruptedRunError):
         rlm("Q")
-    assert 42 == rlm("Q").n
+    assert rlm("Q").n == 42
 
 
 def test_interrupt_from_another_thread_returns_what_there_is() -> None:
@@ -307,16 +307,16 @@ def test_interrupt_from_another_thread_returns_what_there_is() -> None:
             threading.Thread(target=rlm.interrupt).start()
 
     rlm._on_event = on
-    assert ("interrupted", None) == ((first := rlm("Q")).stop_reason, first.n)
+    assert ((first := rlm("Q")).stop_reason, first.n) == ("interrupted", None)
     rlm._on_event = None
-    assert 42 == rlm("Q").n
+    assert rlm("Q").n == 42
 
 
 def test_interrupting_an_idle_object_does_nothing() -> None:
     """The next call runs as ever."""
     rlm, _ = make([code("SUBMIT('x')")])
     rlm.interrupt()
-    assert "x" == rlm("Q").answer
+    assert rlm("Q").answer == "x"
 
 
 def test_cancelling_acall_keeps_the_state() -> None:
@@ -334,7 +334,7 @@ def test_cancelling_acall_keeps_the_state() -> None:
             await task
         return (await rlm.acall("Q")).n
 
-    assert 42 == asyncio.run(main())
+    assert asyncio.run(main()) == 42
 
 
 def test_a_timeout_around_acall() -> None:
@@ -346,7 +346,7 @@ def test_a_timeout_around_acall() -> None:
             await asyncio.wait_for(rlm.acall("Q"), 0.3)
         return (await rlm.acall("Q")).n
 
-    assert 42 == asyncio.run(main())
+    assert asyncio.run(main()) == 42
 
 
 # -- the end ------------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_reset_empties_the_sandbox() -> None:
     rlm, _ = make([code("kept = 1\nSUBMIT('x')"), code("SUBMIT(str('kept' in globals()))")])
     rlm("Q")
     rlm.reset()
-    assert "False" == rlm("Q").answer
+    assert rlm("Q").answer == "False"
 
 
 def test_the_sandboxs_process_ends_with_close_with_and_the_object() -> None:
@@ -363,7 +363,7 @@ def test_the_sandboxs_process_ends_with_close_with_and_the_object() -> None:
     for way in ("close", "with", "drop"):
         sandbox = KernelSandbox()
         rlm, _ = make([code("SUBMIT('x')")], sandbox=sandbox)
-        assert "x" == rlm("Q").answer
+        assert rlm("Q").answer == "x"
         assert sandbox.pid is not None
         process = psutil.Process(sandbox.pid)
         assert sandbox.connection_file is not None
@@ -405,7 +405,7 @@ def test_a_process_leaves_nothing_behind(ending: str, tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     answer, pid, place = process.stdout.readline().split()
-    assert "x" == answer
+    assert answer == "x"
     if ending.startswith("rlm"):
         process.send_signal(signal.SIGTERM)
     process.wait(20)
@@ -415,5 +415,5 @@ def test_a_process_leaves_nothing_behind(ending: str, tmp_path: Path) -> None:
             break
         threading.Event().wait(0.01)
     assert not psutil.pid_exists(int(pid))
-    assert [] == os.listdir(folder)
+    assert os.listdir(folder) == []
     Path(folder).rmdir()

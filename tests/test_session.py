@@ -58,31 +58,31 @@ TEXT = "a text that is long enough to be an object of its own " * 3
 def test_an_unchanged_immutable_value_is_not_sent_twice(value: Any) -> None:
     """The second question about the same text finds it in the sandbox."""
     again = job(DONE, "x -> answer", inputs={"x": value})
-    assert [["x"], []] == sent(job(DONE, "x -> answer", inputs={"x": value}), again)
+    assert sent(job(DONE, "x -> answer", inputs={"x": value}), again) == [["x"], []]
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, (1, [2]), bytearray(b"x")])
 def test_what_may_have_changed_is_sent_again(value: Any) -> None:
     """A list that is the same object may hold something else by now."""
-    assert [["x"], ["x"]] == sent(*(job(DONE, "x -> answer", inputs={"x": value}) for _ in range(2)))
+    assert sent(*(job(DONE, "x -> answer", inputs={"x": value}) for _ in range(2))) == [["x"], ["x"]]
 
 
 def test_another_value_is_sent() -> None:
     """Under the same name, another text travels."""
     jobs = [job(DONE, "x -> answer", inputs={"x": text}) for text in (TEXT, TEXT + "!")]
-    assert [["x"], ["x"]] == sent(*jobs)
+    assert sent(*jobs) == [["x"], ["x"]]
 
 
 def test_a_value_that_code_rebound_is_sent_again() -> None:
     """The question is about the notebook's value, not about what the model made of it."""
     first = job([code("x = 'mine'\nSUBMIT('x')")], "x -> answer", inputs={"x": TEXT})
-    assert [["x"], ["x"]] == sent(first, job(DONE, "x -> answer", inputs={"x": TEXT}))
+    assert sent(first, job(DONE, "x -> answer", inputs={"x": TEXT})) == [["x"], ["x"]]
 
 
 def test_a_value_that_code_deleted_is_sent_again() -> None:
     """So it is when the model threw it away."""
     first = job([code("del x"), *DONE], "x -> answer", inputs={"x": TEXT})
-    assert [["x"], ["x"]] == sent(first, job(DONE, "x -> answer", inputs={"x": TEXT}))
+    assert sent(first, job(DONE, "x -> answer", inputs={"x": TEXT})) == [["x"], ["x"]]
 
 
 def test_a_value_that_code_rebound_before_it_was_killed_is_sent_again() -> None:
@@ -102,8 +102,8 @@ def test_a_value_that_code_rebound_before_it_was_killed_is_sent_again() -> None:
         await ask(session, job([code("die"), *DONE], "x -> answer", inputs={"x": TEXT}), ignore)
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
-    assert "a text" == in_loop(main()).answer
-    assert ["x"] == puts[1]
+    assert in_loop(main()).answer == "a text"
+    assert puts[1] == ["x"]
 
 
 def test_fresh_starts_with_nothing() -> None:
@@ -116,8 +116,8 @@ def test_fresh_starts_with_nothing() -> None:
         look = code("SUBMIT(str('mine' in globals()))")
         return await ask(session, job([look], "x -> answer", inputs={"x": TEXT}, fresh=True), ignore)
 
-    assert "False" == in_loop(main()).answer
-    assert [["x"], ["x"]] == [sorted(p) for p in sandbox.puts]
+    assert in_loop(main()).answer == "False"
+    assert [sorted(p) for p in sandbox.puts] == [["x"], ["x"]]
 
 
 def test_a_failed_put_forgets_nothing() -> None:
@@ -137,7 +137,7 @@ def test_a_failed_put_forgets_nothing() -> None:
             await ask(session, job([], "x, bad -> answer", inputs={"x": TEXT, "bad": [1]}), ignore)
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
-    assert "a text" == in_loop(main()).answer
+    assert in_loop(main()).answer == "a text"
 
 
 def test_a_start_that_failed_is_not_mistaken_for_delivery() -> None:
@@ -159,7 +159,7 @@ def test_a_start_that_failed_is_not_mistaken_for_delivery() -> None:
             await ask(session, job([code("x")], "x -> answer", inputs={"x": TEXT}), ignore)
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
-    assert "a text" == in_loop(main()).answer
+    assert in_loop(main()).answer == "a text"
 
 
 def test_a_stop_while_the_sandbox_starts_loses_no_input() -> None:
@@ -188,7 +188,7 @@ def test_a_stop_while_the_sandbox_starts_loses_no_input() -> None:
         return stopped, await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
     stopped, after = in_loop(main())
-    assert ("interrupted", "a text") == (stopped.stop_reason, after.answer)
+    assert (stopped.stop_reason, after.answer) == ("interrupted", "a text")
 
 
 @pytest.mark.parametrize("ending", ["stop", "timeout"])
@@ -209,7 +209,7 @@ def test_a_sandbox_that_had_to_be_killed_holds_no_input(ending: str) -> None:
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
     try:
-        assert "a text" == in_loop(main()).answer
+        assert in_loop(main()).answer == "a text"
     finally:
         released.set()
 
@@ -223,7 +223,7 @@ def test_variables_live_from_question_to_question() -> None:
         await ask(session, job([code("found = 42\nSUBMIT('x')")]), ignore)
         return await ask(session, job([code("SUBMIT(found)")], "-> n: int"), ignore)
 
-    assert 42 == in_loop(main()).n
+    assert in_loop(main()).n == 42
 
 
 def test_two_sessions_do_not_meet() -> None:
@@ -239,7 +239,7 @@ def test_two_sessions_do_not_meet() -> None:
             )
         )
 
-    assert [True, False] == [r.b for r in in_loop(main())]
+    assert [r.b for r in in_loop(main())] == [True, False]
 
 
 def test_runs_of_one_session_take_turns() -> None:
@@ -251,8 +251,8 @@ def test_runs_of_one_session_take_turns() -> None:
         slow = code("import time; time.sleep(0.05)\nn = globals().get('n', 0) + 1\nSUBMIT(n)")
         return list(await asyncio.gather(*(ask(session, job([slow], "-> n: int"), ignore) for _ in range(4))))
 
-    assert [1, 2, 3, 4] == [r.n for r in in_loop(main())]
-    assert 1 == sandbox.most_running
+    assert [r.n for r in in_loop(main())] == [1, 2, 3, 4]
+    assert sandbox.most_running == 1
 
 
 def test_the_variables_can_be_listed() -> None:
@@ -289,7 +289,7 @@ def test_a_stop_while_variables_are_packed() -> None:
         return stopped, await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
     stopped, after = in_loop(main())
-    assert ("interrupted", "a text") == (stopped.stop_reason, after.answer)
+    assert (stopped.stop_reason, after.answer) == ("interrupted", "a text")
 
 
 def test_a_stop_between_runs_stops_nothing() -> None:
@@ -300,7 +300,7 @@ def test_a_stop_between_runs_stops_nothing() -> None:
         session.stop()
         return await ask(session, job(DONE), ignore)
 
-    assert "answered" == in_loop(main()).stop_reason
+    assert in_loop(main()).stop_reason == "answered"
 
 
 def test_a_stopped_run_keeps_its_trajectory() -> None:
@@ -316,7 +316,7 @@ def test_a_stopped_run_keeps_its_trajectory() -> None:
         return session, await ask(session, job([code("print('found')\n" + ENDLESS)]), on)
 
     session, result = in_loop(main())
-    assert ("interrupted", None) == (result.stop_reason, result.answer)
+    assert (result.stop_reason, result.answer) == ("interrupted", None)
     assert result.trajectory is session.last
     assert "found" in result.trajectory.cells[0].text()
 
@@ -332,8 +332,8 @@ def test_an_error_carries_the_result() -> None:
 
     error, after = in_loop(main())
     assert isinstance(error, ModelError)
-    assert ("error", "found\n") == (error.result.stop_reason, error.result.trajectory.cells[0].text())
-    assert 1 == after.n
+    assert (error.result.stop_reason, error.result.trajectory.cells[0].text()) == ("error", "found\n")
+    assert after.n == 1
 
 
 def test_models_made_for_a_job_are_closed_and_others_are_not() -> None:
@@ -353,10 +353,10 @@ def test_models_made_for_a_job_are_closed_and_others_are_not() -> None:
         mine.owned = (made,)
         with pytest.raises(ModelError):
             await ask(Session.of(Counting()), mine, ignore)
-        assert 1 == made.closed
+        assert made.closed == 1
 
     in_loop(main())
-    assert 0 == model.closed
+    assert model.closed == 0
 
 
 # -- checks -------------------------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_a_recorded_run_replays_without_a_key(tmp_path: Path) -> None:
     assert [(s.prompt, s.reply) for s in recorded.trajectory.subcalls] == [
         (s.prompt, s.reply) for s in replayed.trajectory.subcalls
     ]
-    assert 2 == len(sandbox.inner.cells)
+    assert len(sandbox.inner.cells) == 2
     assert recorded.usage == replayed.usage
     assert (recorded.trajectory.model, recorded.trajectory.sub_model) == (
         replayed.trajectory.model,
@@ -463,7 +463,7 @@ def test_a_changed_output_drifts(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "-3" in text
     assert "+4" in text
-    assert "4\n" == caught.value.result.trajectory.cells[0].text()
+    assert caught.value.result.trajectory.cells[0].text() == "4\n"
 
 
 @pytest.mark.usefixtures("no_key")
@@ -521,7 +521,7 @@ def test_a_stopped_run_is_recorded_too(tmp_path: Path) -> None:
 
         return await ask(session, job([], model=model, record=str(path)), on)
 
-    assert "interrupted" == in_loop(main()).stop_reason
+    assert in_loop(main()).stop_reason == "interrupted"
     assert "print('found')" in json.dumps(json.loads(path.read_text()))
 
 
@@ -536,7 +536,7 @@ def test_a_recording_that_cannot_be_written_keeps_the_answer(tmp_path: Path) -> 
 
     error = in_loop(main())
     assert "cannot write" in str(error)
-    assert "x" == error.result.answer
+    assert error.result.answer == "x"
 
 
 def test_a_failing_save_does_not_hide_the_models_error(tmp_path: Path) -> None:
@@ -548,4 +548,4 @@ def test_a_failing_save_does_not_hide_the_models_error(tmp_path: Path) -> None:
             await ask(session, job([ModelError("x")], record=str(tmp_path / "gone" / "r.json")), ignore)
         return await ask(session, job(DONE), ignore)
 
-    assert "x" == in_loop(main()).answer
+    assert in_loop(main()).answer == "x"

@@ -102,8 +102,8 @@ def test_an_output_without_a_type_is_text() -> None:
 
 def test_a_signature_shows_as_it_would_be_written() -> None:
     """Its text names every field and every output's type."""
-    assert "a, b -> c: dict[str, int], d: str" == str(Signature.parse("a,b->c:dict[str,int],d"))
-    assert "-> n: int" == str(Signature.parse("->n:int"))
+    assert str(Signature.parse("a,b->c:dict[str,int],d")) == "a, b -> c: dict[str, int], d: str"
+    assert str(Signature.parse("->n:int")) == "-> n: int"
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_tables_and_arrays_of_every_library() -> None:
     """Series, ndarray, polars frames and Arrow tables are made of what arrives, pandas and numpy."""
     frame = pd.DataFrame({"a": [1, 2]})
     pd.testing.assert_series_equal(frame["a"], validated("Series", frame["a"]))
-    assert [1, 2] == validated("np.ndarray", frame["a"]).tolist()
-    assert [1, 2] == validated("ndarray", np.array([1, 2])).tolist()
-    assert [1, 2] == validated("pl.DataFrame", frame)["a"].to_list()
+    assert validated("np.ndarray", frame["a"]).tolist() == [1, 2]
+    assert validated("ndarray", np.array([1, 2])).tolist() == [1, 2]
+    assert validated("pl.DataFrame", frame)["a"].to_list() == [1, 2]
     assert isinstance(validated("pl.DataFrame", frame), pl.DataFrame)
     assert isinstance(validated("pa.Table", frame), pa.Table)
-    assert [2, 2] == [len(t) for t in validated("list[DataFrame]", [frame, frame])]
+    assert [len(t) for t in validated("list[DataFrame]", [frame, frame])] == [2, 2]
     assert validated("DataFrame | None", None) is None
 
 
@@ -329,7 +329,7 @@ def test_nothing_in_a_signature_is_evaluated() -> None:
     ):
         with pytest.raises(SignatureError):
             Signature.parse(text, {"trap": Trap()})
-    assert [] == ran
+    assert ran == []
 
 
 def test_attributes_of_objects_are_not_read() -> None:
@@ -349,7 +349,7 @@ def test_attributes_of_objects_are_not_read() -> None:
     for text in ("-> a: trap.kind", "-> a: trap.other", "-> a: list[trap.kind]"):
         with pytest.raises(SignatureError):
             Signature.parse(text, {"trap": Trap()})
-    assert [] == ran
+    assert ran == []
 
 
 def test_a_module_of_the_notebook_holds_types() -> None:
@@ -364,22 +364,24 @@ def test_reading_a_signature_imports_no_library() -> None:
     """A signature without tables loads neither pandas nor polars."""
     import subprocess
 
-    text = "import sys; from rlm_kernel import Signature; Signature.parse('a -> b: int'); print('pandas' in sys.modules)"
+    text = (
+        "import sys; from rlm_kernel import Signature; Signature.parse('a -> b: int'); print('pandas' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert "False" == done.stdout.strip()
+    assert done.stdout.strip() == "False"
 
 
 # -- a Signature object -------------------------------------------------------------------------------------------
 def test_a_signature_object_may_carry_descriptions() -> None:
     """Fields of one's own have a description, and the whole has instructions."""
     signature = Signature((Field("doc"),), (Field("n", int, "int", "how many"),), "Count.")
-    assert ("doc -> n: int", "Count.") == (str(signature), signature.instructions)
-    assert {"n": 3} == signature.validate({"n": 3})
+    assert (str(signature), signature.instructions) == ("doc -> n: int", "Count.")
+    assert signature.validate({"n": 3}) == {"n": 3}
 
 
 def test_the_annotation_of_a_field_follows_from_its_type() -> None:
     """`Field("n", int)` is told to the model as `n: int`, not as the default `str`."""
-    assert "-> n: int, l: list[str]" == str(Signature((), (Field("n", int), Field("l", list[str]))))
+    assert str(Signature((), (Field("n", int), Field("l", list[str])))) == "-> n: int, l: list[str]"
 
 
 def test_a_frame_as_the_type_of_a_field_of_ones_own() -> None:
@@ -462,25 +464,25 @@ def test_a_huge_wrong_value_is_not_repeated_at_length() -> None:
 
 def test_arrays_and_series_serve_where_a_list_is_wanted() -> None:
     """What numpy and pandas compute need not be converted by hand."""
-    assert [1, 2] == validated("list[int]", np.array([1, 2]))
-    assert [[1.0], [2.0]] == validated("list[list[float]]", np.array([[1], [2]]))
-    assert ["a", "b"] == validated("list[str]", pd.Series(["a", "b"]))
+    assert validated("list[int]", np.array([1, 2])) == [1, 2]
+    assert validated("list[list[float]]", np.array([[1], [2]])) == [[1.0], [2.0]]
+    assert validated("list[str]", pd.Series(["a", "b"])) == ["a", "b"]
     assert {1, 2} == validated("set[int]", np.array([1, 2, 2]))
-    assert [{"a": 1}] == validated("list[dict]", pd.DataFrame({"a": [1]}))
+    assert validated("list[dict]", pd.DataFrame({"a": [1]})) == [{"a": 1}]
     assert [Row(name="a", count=1)] == validated("list[Row]", pd.DataFrame({"name": ["a"], "count": [1]}))
 
 
 def test_a_series_serves_where_a_dict_is_wanted() -> None:
     """`df.groupby(…).mean()` is an answer to `by_category: dict[str, float]`."""
-    assert {"a": 1.5, "b": 2.0} == validated("dict[str, float]", pd.Series([1.5, 2.0], index=["a", "b"]))
+    assert validated("dict[str, float]", pd.Series([1.5, 2.0], index=["a", "b"])) == {"a": 1.5, "b": 2.0}
 
 
 def test_values_without_names() -> None:
     """One value for the only field, or one dict with a key per field."""
     one, two = Signature.parse("-> n: int"), Signature.parse("-> n: int, s: str")
-    assert {"n": 3} == one.validate({}, [3])
-    assert {"n": 3, "s": "a"} == two.validate({}, [{"n": 3, "s": "a"}])
-    assert {"n": {"n": 3}} == Signature.parse("-> n: dict").validate({}, [{"n": 3}])
+    assert one.validate({}, [3]) == {"n": 3}
+    assert two.validate({}, [{"n": 3, "s": "a"}]) == {"n": 3, "s": "a"}
+    assert Signature.parse("-> n: dict").validate({}, [{"n": 3}]) == {"n": {"n": 3}}
 
 
 @pytest.mark.parametrize(
@@ -505,7 +507,7 @@ def test_the_wrong_fields_are_told_with_the_right_call(fields: dict[str, Any], v
 
 def test_validated_fields_come_in_the_order_of_the_signature() -> None:
     """However they were submitted."""
-    assert ["n", "s"] == list(Signature.parse("-> n: int, s: str").validate({"s": "a", "n": 1}))
+    assert list(Signature.parse("-> n: int, s: str").validate({"s": "a", "n": 1})) == ["n", "s"]
 
 
 def test_literal_types_are_those_of_python() -> None:

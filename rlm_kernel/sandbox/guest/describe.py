@@ -26,6 +26,8 @@ class _Glance(reprlib.Repr):
     def repr_instance(self, x: object, level: int) -> str:
         if size := _frame_size(x):
             return f"<{_type_name(x)} {size}>"
+        if hasattr(x, "dtype") and hasattr(x, "item"):
+            return repr(x.item())
         return super().repr_instance(x, level)
 
 
@@ -67,7 +69,7 @@ def _type_name(value: object) -> str:
 def _frame_size(value: object) -> str:
     """The size of anything that has a shape: frames, series, arrays, tables."""
     shape = getattr(value, "shape", None)
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
+    if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) for n in shape):
         return ""
     if hasattr(value, "columns") or hasattr(value, "column_names"):
         return f"{shape[0]:,} rows x {shape[1]:,} columns" if len(shape) == 2 else ""  # noqa: PLR2004
@@ -90,7 +92,7 @@ def _size(value: object) -> str:
         return f"{getattr(value, 'width', '?')} x {getattr(value, 'height', '?')} pixels, {value.mode}"
     if isinstance(value, PurePath) and hasattr(value, "stat"):
         return f"{value.stat().st_size:,} bytes" if value.is_file() else "no such file"  # type: ignore[attr-defined]
-    if hasattr(value, "__len__") and not isinstance(value, type):
+    if hasattr(value, "__len__") and not isinstance(value, type) and not hasattr(value, "dtype"):
         return f"{len(value):,} items"
     return ""
 
@@ -108,7 +110,7 @@ def _preview(value: object, limit: int) -> str:
         return _frame(value, limit)
     if hasattr(value, "column_names") and hasattr(value, "schema"):
         return f"columns: {', '.join(f'{f.name} ({f.type})' for f in list(value.schema)[:60])}"
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
+    if hasattr(value, "dtype") and getattr(value, "shape", ()):
         return _array(value)
     if isinstance(value, Mapping):
         keys = ", ".join(_glance.repr(k) for k, _ in zip(value, range(20), strict=False))

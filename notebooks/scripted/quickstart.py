@@ -1,0 +1,185 @@
+"""Makes the quickstart's recording: replies written by hand in a capable model's place, run on the real data.
+
+    python notebooks/scripted/quickstart.py
+
+No model was asked. The code in the replies runs for real, in the sandbox, on the 336,776 flights; only the replies of the
+main model and of the sub-model are written here, and the recording says so.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent.parent
+NOTEBOOK = HERE / "01_quickstart.ipynb"
+RECORDING = HERE / "01_quickstart.recording.json"
+
+WORST = [
+    '''\
+I will look at the table first: what a row is, which values are missing.
+
+```repl
+print(flights.shape)
+print(flights.isna().sum()[lambda s: s > 0])
+print(flights[["dep_time", "dep_delay", "arr_time", "arr_delay"]].describe().round(1))
+```''',
+    '''\
+`dep_time` is missing where a flight never left (cancelled); `arr_delay` is missing for those and for a few more that \
+left but did not arrive as planned (diverted). All of them failed the traveller. So a flight is *unreliable* when it was \
+cancelled, diverted, or arrived more than 30 minutes late. Now every route with at least one flight a day.
+
+```repl
+flights["route"] = flights["origin"] + "-" + flights["dest"]
+cancelled = flights["dep_time"].isna()
+diverted = flights["dep_time"].notna() & flights["arr_delay"].isna()
+late = flights["arr_delay"] > 30
+flights["unreliable"] = cancelled | diverted | late
+routes = flights.groupby("route").agg(flights=("unreliable", "size"), unreliable=("unreliable", "mean"))
+daily = routes[routes["flights"] >= 365].sort_values("unreliable", ascending=False)
+print(len(routes), "routes,", len(daily), "with at least 365 flights")
+print(daily.head(8).round(4))
+```''',
+    '''\
+Before I go deeper into the worst ones: is it the time of the day or the season?
+
+```repl
+top = list(daily.index[:5])
+hour = flights["time_hour"].dt.hour
+print(flights[flights["route"] == top[0]].groupby(hour)["unreliable"].mean().round(3))
+```''',
+    '''\
+`time_hour` is text, and in UTC; `hour` already holds the scheduled local hour. I use that one.
+
+```repl
+def profile(route):
+    f = flights[flights["route"] == route]
+    part = f.groupby(f["hour"].map(lambda h: "before noon" if h < 12 else "12 to 16" if h < 17 else "17 and later"))
+    month = f.groupby("month")["unreliable"].mean()
+    carrier = f.groupby("carrier")["unreliable"].agg(["size", "mean"]).sort_values("mean", ascending=False)
+    return {
+        "route": route,
+        "flights": len(f),
+        "unreliable": round(f["unreliable"].mean(), 3),
+        "cancelled": round(f["dep_time"].isna().mean(), 3),
+        "by_time_of_day": part["unreliable"].mean().round(3).to_dict(),
+        "worst_months": month.nlargest(3).round(3).to_dict(),
+        "by_carrier": {c: [int(r["size"]), round(r["mean"], 3)] for c, r in carrier.iterrows()},
+    }
+
+profiles = [profile(r) for r in top]
+for p in profiles:
+    print(p)
+```''',
+    '''\
+The numbers are in hand. Saying in plain words what they mean for a traveller is a job for the sub-model: one small \
+prompt per route, all at once.
+
+```repl
+ask = (
+    "You advise air travellers. From this profile of one route out of New York in 2013, write one sentence that says "
+    "when it fails and how to avoid that. 'unreliable' is the share of flights cancelled, diverted or more than 30 "
+    "minutes late. Use only these numbers.\\n\\n"
+)
+sentences = llm_batch([ask + repr(p) for p in profiles])
+for p, s in zip(profiles, sentences):
+    print(p["route"], "|", s)
+```''',
+    '''\
+I check the winner by another way of counting, and the sub-model's sentence against the numbers, before I answer.
+
+```repl
+worst = top[0]
+f = flights[flights["route"] == worst]
+fine = (f["arr_delay"] <= 30).sum()
+print(worst, len(f), "flights,", fine, "fine,", round(1 - fine / len(f), 4))
+by_carrier = (
+    f.groupby("carrier")
+    .agg(flights=("unreliable", "size"), cancelled=("dep_time", lambda s: s.isna().mean()), unreliable=("unreliable", "mean"))
+    .sort_values("flights", ascending=False)
+    .round(3)
+    .reset_index()
+)
+print(by_carrier)
+check = llm_query(
+    "Does every number in the sentence occur in the profile or follow from it? Answer yes or no, then why.\\n\\n"
+    f"Sentence: {sentences[0]}\\n\\nProfile: {profiles[0]}"
+)
+print(check)
+```''',
+    '''\
+Both counts agree and the sentence holds.
+
+```repl
+SUBMIT(
+    route=worst,
+    unreliable=round(1 - fine / len(f), 4),
+    by_carrier=by_carrier,
+    advice=sentences[0],
+)
+```''',
+]
+
+FOLLOW_UP = [
+    '''\
+The sandbox still has `daily` and `flights` with its `unreliable` column from the first question.
+
+```repl
+SHOW_VARS()
+```''',
+    '''\
+```repl
+best = daily.sort_values("unreliable").head(1)
+print(best.round(4))
+SUBMIT(route=best.index[0], unreliable=round(float(best["unreliable"].iloc[0]), 4))
+```''',
+]
+
+
+def sub_model(prompt: str) -> str:
+    """Stands for the sub-model: one sentence made from the numbers of the profile in the prompt."""
+    if prompt.startswith("Does every number"):
+        return "Yes: every share is in the profile, rounded to whole percent."
+    share = {k: float(v) for k, v in re.findall(r"'(before noon|12 to 16|17 and later)': ([\d.]+)", prompt)}
+    months = re.search(r"'worst_months': \{(\d+): ([\d.]+)", prompt)
+    best, worst = min(share, key=share.get), max(share, key=share.get)  # type: ignore[arg-type]
+    names = "January February March April May June July August September October November December".split()
+    month = f"{names[int(months[1]) - 1]} is worst ({float(months[2]):.0%})" if months else ""
+    return (
+        f"Departures {worst} fail most often ({share[worst]:.0%}), so book {best} ({share[best]:.0%}); "
+        f"{month}, so keep a day in hand then."
+    )
+
+
+def main() -> None:
+    """Run the notebook with the scripted model, recording; then run it as it ships, from the recording."""
+    RECORDING.unlink(missing_ok=True)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    recorded = nbformat.from_dict(notebook)
+    setup = (
+        "import sys; sys.path.insert(0, 'scripted')\n"
+        "import quickstart, rlm_kernel\n"
+        "model = rlm_kernel.ScriptedModel(quickstart.WORST + quickstart.FOLLOW_UP, sub=quickstart.sub_model)\n"
+        "rlm_kernel.configure(model=model, sub_model=model)"
+    )
+    cells = [nbformat.v4.new_code_cell(setup)]
+    for cell in recorded.cells:
+        if cell.cell_type == "code":
+            cells.append(nbformat.v4.new_code_cell(cell.source.replace("--replay", "--record")))
+    NotebookClient(
+        nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata), resources={"metadata": {"path": str(HERE)}}
+    ).execute()
+    text = RECORDING.read_text(encoding="utf-8")
+    note = "Written by hand (notebooks/scripted/quickstart.py); no model was asked. Token counts are estimates."
+    RECORDING.write_text(text.replace('"note": ""', f'"note": "{note}"', 1), encoding="utf-8")
+    NotebookClient(notebook, resources={"metadata": {"path": str(HERE)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    nbformat.write(notebook, NOTEBOOK)
+
+
+if __name__ == "__main__":
+    main()
