@@ -40,7 +40,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     ) == (20, 50, 20_000, 5)
     assert (options.model, options.sub_model) == ("claude-sonnet-5-5", "claude-haiku-5-5")
     assert (options.timeout, options.cell_timeout, options.sandbox) == (None, 600.0, None)
-    assert not (options.fresh or options.quiet or options.verbose)
+    assert (options.fresh, options.quiet, options.verbose) == (False, False, False)
 
 
 def test_every_option_has_a_help_text() -> None:

@@ -452,7 +452,9 @@ def test_a_cell_that_submits_while_it_is_stopped_has_answered() -> None:
         if isinstance(event, ev.CellOutput):
             run.stop()
 
-    cell = "try:\n    print('now')\n    import time\n    while True: time.sleep(0.005)\nfinally:\n    SUBMIT('just in time')"
+    cell = (
+        "import time\ntry:\n    print('now')\n    while True: time.sleep(0.005)\nfinally:\n    SUBMIT('just in time')"
+    )
     played = play([code(cell)], on=on)
     assert played.trajectory.values == {"answer": "just in time"}
 

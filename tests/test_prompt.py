@@ -9,6 +9,7 @@ from rlm_kernel import events as ev
 from rlm_kernel.budget import Ledger
 from rlm_kernel.prompt import (
     CellReport,
+    Excerpt,
     final_message,
     first_message,
     no_code,
@@ -16,11 +17,23 @@ from rlm_kernel.prompt import (
     read_code,
     status_line,
     system_prompt,
-    truncate,
 )
 from tests.helpers import code, play
 
 ODD = "{answer} {0} {{x}} {fields!r:>{width}} ${HOME} $x %s %(a)s %% \\n \\1 C:\\new 'q' \"d\" <b>&amp;</b> é 数据 \u202e🎉"
+
+
+def cut(text: str, limit: int, piece: int = 7) -> str:
+    """`text`, taken in pieces, cut to `limit`."""
+    excerpt = excerpt_of(text, limit, piece)
+    return excerpt.cut(limit)
+
+
+def excerpt_of(text: str, limit: int = 10_000, piece: int = 1000) -> Excerpt:
+    excerpt = Excerpt(limit)
+    for start in range(0, len(text), piece):
+        excerpt.add(text[start : start + piece])
+    return excerpt
 
 
 # -- reading the code ---------------------------------------------------------------------------------------------
@@ -117,7 +130,7 @@ def test_an_odd_question_arrives_unchanged() -> None:
 
 def test_an_odd_output_arrives_unchanged() -> None:
     """So is what the code prints."""
-    assert ODD in observation([CellReport(1, "ok", ODD + "\n")], "s", 10_000)
+    assert ODD in observation([CellReport(1, "ok", excerpt_of(ODD + "\n"))], "s", 10_000)
 
 
 def test_no_variable_is_told() -> None:
@@ -128,12 +141,19 @@ def test_no_variable_is_told() -> None:
 # -- observations -------------------------------------------------------------------------------------------------
 def test_what_fits_is_not_truncated() -> None:
     """Text of exactly the limit is left as it is."""
-    assert truncate("x" * 100, 100) == "x" * 100
+    assert cut("x" * 100, 100) == "x" * 100
+
+
+@pytest.mark.parametrize("piece", [1, 2, 99, 100, 101, 299, 300, 301, 10_000])
+def test_how_an_output_arrived_makes_no_difference(piece: int) -> None:
+    """In one piece or in many, the same is shown."""
+    text = "".join(f"{i}," for i in range(1000))
+    assert cut(text, 300, piece) == cut(text, 300, 50)
 
 
 def test_truncation_keeps_head_and_tail_and_says_what_was_cut() -> None:
     """The start and the end stay, the note counts."""
-    text = truncate("H" * 1000 + "M" * 8000 + "T" * 1000, 300)
+    text = cut("H" * 1000 + "M" * 8000 + "T" * 1000, 300)
     assert text.startswith("H" * 200)
     assert text.endswith("T" * 100)
     assert "9,700 of 10,000 characters cut" in text
@@ -143,20 +163,20 @@ def test_truncation_keeps_head_and_tail_and_says_what_was_cut() -> None:
 @pytest.mark.parametrize("status", ["ok", "error", "submitted", "interrupted", "timeout", "died", "flooded"])
 def test_every_status_is_told(status: str) -> None:
     """The model reads how its block ended and what it printed."""
-    text = observation([CellReport(1, status, "printed\n", note="a note")], "turn 2 of 3", 1000)  # type: ignore[arg-type]
+    text = observation([CellReport(1, status, excerpt_of("printed\n"), note="a note")], "turn 2 of 3", 1000)  # type: ignore[arg-type]
     for part in (status, "printed", "a note", "[turn 2 of 3]"):
         assert part in text
 
 
 def test_silence_is_told() -> None:
     """A block that printed nothing is not mistaken for one whose output was lost."""
-    assert "(no output)" in observation([CellReport(1, "ok", "")], "s", 1000)
+    assert "(no output)" in observation([CellReport(1, "ok", excerpt_of(""))], "s", 1000)
 
 
 def test_changes_of_the_namespace_are_told() -> None:
     """New, removed and restored names are there, each with what it is."""
     report = CellReport(
-        1, "ok", "", (ev.Variable("x", "list", "3 items", "[1,\n 2]"),), ("gone",), ("llm_query", "SUBMIT")
+        1, "ok", excerpt_of(""), (ev.Variable("x", "list", "3 items", "[1,\n 2]"),), ("gone",), ("llm_query", "SUBMIT")
     )
     text = observation([report], "s", 1000)
     for part in ("x (list, 3 items) = [1, 2]", "Removed: gone", "llm_query, SUBMIT", "restored"):
@@ -166,14 +186,14 @@ def test_changes_of_the_namespace_are_told() -> None:
 def test_very_many_changes_are_counted() -> None:
     """A cell that makes a thousand variables does not flood the conversation."""
     many = tuple(ev.Variable(f"v{i}", "int", "", "1" * 500) for i in range(1000))
-    text = observation([CellReport(1, "ok", "", many)], "s", 1000)
+    text = observation([CellReport(1, "ok", excerpt_of(""), many)], "s", 1000)
     assert "and 980 more" in text
     assert len(text) < 5000
 
 
 def test_several_blocks_are_told_apart() -> None:
     """Each has its number and its share of the limit."""
-    reports = [CellReport(1, "ok", "a" * 1000), CellReport(2, "error", "b" * 1000)]
+    reports = [CellReport(1, "ok", excerpt_of("a" * 1000)), CellReport(2, "error", excerpt_of("b" * 1000))]
     text = observation(reports, "s", 600)
     assert text.index("Block 1: ok") < text.index("Block 2: error")
     assert (text.count("a" * 200) * 200 + 100, text.count("b" * 200) * 200 + 100) == (300, 300)

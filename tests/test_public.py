@@ -6,7 +6,6 @@ import inspect
 import json
 import subprocess
 import sys
-import typing
 
 import pytest
 
@@ -62,10 +61,13 @@ def test_importing_it_is_cheap() -> None:
 def test_the_python_way_needs_no_notebook() -> None:
     """`RLM` and its options load no provider's SDK and no IPython."""
     heavy = ["anthropic", "openai", "IPython", "pandas", "numpy"]
-    assert python(
-        "import sys; from rlm_kernel import RLM, configure; RLM('x -> y: int'); "
-        f"print([m for m in {heavy} if m in sys.modules])"
-    ) == "[]"
+    assert (
+        python(
+            "import sys; from rlm_kernel import RLM, configure; RLM('x -> y: int'); "
+            f"print([m for m in {heavy} if m in sys.modules])"
+        )
+        == "[]"
+    )
 
 
 def test_everything_public_is_explained() -> None:
@@ -100,14 +102,7 @@ def test_errors_show_as_one_line_in_a_notebook() -> None:
 
 
 def test_the_package_is_typed() -> None:
-    """Annotations of everything public can be resolved at run time, and the package says that it has them."""
+    """It says that it has annotations, so that type checkers of its users read them."""
     from importlib.resources import files
 
-    for name in ("RLM", "Signature", "Options", "Result", "Sandbox", "Model", "configure"):
-        value = getattr(rlm_kernel, name)
-        target = value.__init__ if inspect.isclass(value) and "__init__" in vars(value) else value
-        try:
-            typing.get_type_hints(target)
-        except NameError as error:  # TYPE_CHECKING imports are fine
-            assert error.name in ("Model", "Sandbox", "Iteration", "Trajectory", "Usage")
     assert (files("rlm_kernel") / "py.typed").is_file()

@@ -57,7 +57,7 @@ print(flights[flights["route"] == top[0]].groupby(hour)["unreliable"].mean().rou
 ```repl
 def profile(route):
     f = flights[flights["route"] == route]
-    part = f.groupby(f["hour"].map(lambda h: "before noon" if h < 12 else "12 to 16" if h < 17 else "17 and later"))
+    part = f.groupby(f["hour"].map(lambda h: "before noon" if h < 12 else "noon to 17:00" if h < 17 else "after 17:00"))
     month = f.groupby("month")["unreliable"].mean()
     carrier = f.groupby("carrier")["unreliable"].agg(["size", "mean"]).sort_values("mean", ascending=False)
     return {
@@ -143,7 +143,7 @@ def sub_model(prompt: str) -> str:
     """Stands for the sub-model: one sentence made from the numbers of the profile in the prompt."""
     if prompt.startswith("Does every number"):
         return "Yes: every share is in the profile, rounded to whole percent."
-    share = {k: float(v) for k, v in re.findall(r"'(before noon|12 to 16|17 and later)': ([\d.]+)", prompt)}
+    share = {k: float(v) for k, v in re.findall(r"'(before noon|noon to 17:00|after 17:00)': ([\d.]+)", prompt)}
     months = re.search(r"'worst_months': \{(\d+): ([\d.]+)", prompt)
     best, worst = min(share, key=share.get), max(share, key=share.get)  # type: ignore[arg-type]
     names = "January February March April May June July August September October November December".split()

@@ -319,7 +319,8 @@ def test_config_refuses_what_cannot_be(book: Book, setting: str) -> None:
     assert book.run(f"%config RLMMagics.{setting}").outputs != []
     assert book.value(
         f"[getattr(rlm_kernel.config.defaults(), '{name}') == getattr(rlm_kernel.Options(), '{name}'), "
-        f"getattr(get_ipython().magics_manager.registry['RLMMagics'], '{name}') == getattr(rlm_kernel.Options(), '{name}')]"
+        f"getattr(get_ipython().magics_manager.registry['RLMMagics'], '{name}') == "
+        f"getattr(rlm_kernel.Options(), '{name}')]"
     ) == [True, True]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from rlm_kernel.sandbox.base import CellResult, Chunk, Sandbox
 from rlm_kernel.sandbox.kernel import KernelSandbox
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 20
 
 _FETCH = """
 import base64 as _b, cloudpickle as _p
@@ -50,7 +50,7 @@ async def echo(method: str, params: Mapping[str, Any]) -> Any:
     """Answers every prompt with itself in capitals; accepts every submission."""
     if method == "submit":
         return None
-    return [{"text": prompt.upper()} for prompt in params["prompts"]]
+    return [{"text": str(prompt).upper()} for prompt in params["prompts"]]
 
 
 class Lab:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -171,8 +172,6 @@ def test_a_thread_that_outlives_its_cell(fake: Lab) -> None:
         "t = threading.Thread(target=late, daemon=True); t.start()\n"
         "threading.Timer(0.3, go.set).start()"
     )
-    import time
-
     time.sleep(0.6)
 
     assert "no cell is running" in fake.run("t.join(5); print(got)").text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import pytest
@@ -164,8 +165,8 @@ def test_long_recursion(kernel: Lab) -> None:
 
 HOSTILE = {
     "str raises": "class E(Exception):\n    def __str__(self): raise ValueError('x')\nraise E",
-    "the cause's str raises": "class E(Exception):\n    def __str__(self): raise ValueError('x')\nraise KeyError('outer') from E()",
-    "the context's str raises": "class E(Exception):\n    def __str__(self): 1/0\ntry: raise E\nexcept E: raise KeyError('outer')",
+    "the cause's str raises": "class E(Exception):\n    def __str__(self): 1 / 0\nraise KeyError('outer') from E()",
+    "the context's str raises": "class E(Exception):\n    def __str__(self): 1/0\ntry: raise E\nexcept E: 0 / 0",
     "group": "raise ExceptionGroup('several', [ValueError('inner'), TypeError(2)])",
     "not an Exception": "class E(BaseException): pass\nraise E('base')",
     "long": "raise ValueError('x' * 1000)",
@@ -188,6 +189,17 @@ def test_odd_exceptions(kernel: Lab, code: str) -> None:
     assert "IPython" not in ran.text()
     assert len(ran.text().splitlines()) < 20
     assert "next\n" == kernel.run("print('next')").text()
+
+
+def test_odd_characters(kernel: Lab) -> None:
+    """Text with lone surrogates and NUL prints, shows and raises like any other; what was printed before it is kept."""
+    ran = kernel.run("print('before')\nprint('<\\ud800>', '\\0')\nprint('after')\n'\\udfff'")
+    assert "ok" == ran.status
+    assert ran.text("stdout").startswith("before\n<")
+    assert ran.text("stdout").endswith("after\n")
+    error = kernel.run("raise ValueError('<\\ud800>')").text("error")
+    assert "  line 1: raise" in error
+    assert "ValueError: <" in error
 
 
 def test_sub_exceptions_of_a_group_are_told(kernel: Lab) -> None:
@@ -252,8 +264,6 @@ def test_a_flood_from_a_thread(kernel: Lab) -> None:
 
 
 def pure(monkeypatch: pytest.MonkeyPatch, limit: int) -> tuple[RunningCell, list[str], list[int]]:
-    import asyncio
-
     monkeypatch.setattr(cell_module, "MAX_OUTPUT_CHARS", limit)
     monkeypatch.setattr(cell_module, "_KEPT_HEAD", limit // 4)
     monkeypatch.setattr(cell_module, "_KEPT_TAIL", limit // 10)
