@@ -6,7 +6,6 @@ Nothing is decided here that the Python way (`rlm.py`) would not decide the same
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +22,9 @@ from traitlets.config import Configurable
 
 from rlm_kernel import background, config
 from rlm_kernel.complete import Completions
-from rlm_kernel.config import Options, defaults, parse_value
+from rlm_kernel.config import Options, defaults
 from rlm_kernel.errors import AuthenticationError, InputError, InterruptedRunError, RLMError, closest
+from rlm_kernel.line import OPTIONS, option_arguments, parse
 from rlm_kernel.result import Result
 from rlm_kernel.session import Job, Session
 from rlm_kernel.signature import Signature
@@ -33,14 +33,7 @@ from rlm_kernel.view import View
 
 __all__ = ["RLMMagics", "load", "unload"]
 
-_OPTIONS = {f.name: f for f in dataclasses.fields(Options)}
-_ON_THE_LINE = [f for f in _OPTIONS.values() if f.name != "verbose"]
 _WORDS = ("status", "vars", "reset", "interrupt", "connect", "trajectory")
-
-
-def flag(name: str) -> str:
-    """The option's spelling on the line: `--max-iterations`."""
-    return "--" + name.replace("_", "-")
 
 
 def _trait(option: dataclasses.Field[Any]) -> TraitType[Any, Any]:
@@ -52,20 +45,7 @@ def _trait(option: dataclasses.Field[Any]) -> TraitType[Any, Any]:
     return trait
 
 
-_Traits: Any = type("_Traits", (Configurable,), {name: _trait(option) for name, option in _OPTIONS.items()})
-
-
-def _option_arguments(function: Any) -> Any:
-    """One argument of the magic for every option."""
-    for option in reversed(_ON_THE_LINE):
-        flags = (*option.metadata["flags"], flag(option.name))
-        default = "" if option.default in (None, False) else f" (default: {option.default})"
-        text = f"{option.metadata['help']}{default}"
-        if str(option.type) == "bool":
-            function = argument(*flags, action="store_true", default=None, help=text)(function)
-        else:
-            function = argument(*flags, metavar=option.metadata["metavar"], help=text)(function)
-    return function
+_Traits: Any = type("_Traits", (Configurable,), {name: _trait(option) for name, option in OPTIONS.items()})
 
 
 @magics_class
@@ -77,9 +57,9 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         self._sessions: dict[Any, Session] = {}
         self._current: Session | None = None
         own = self.config.get("RLMMagics", {})
-        config.configure(**{name: getattr(self, name) for name in _OPTIONS if name in own})
+        config.configure(**{name: getattr(self, name) for name in OPTIONS if name in own})
         self._follow(defaults())
-        self.observe(self._changed, list(_OPTIONS))
+        self.observe(self._changed, list(OPTIONS))
         config.on_configure(self._follow)
 
     @property
@@ -89,7 +69,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         return names
 
     def _follow(self, options: Options) -> None:
-        for name in _OPTIONS:
+        for name in OPTIONS:
             self.set_trait(name, getattr(options, name))
 
     def _changed(self, change: Mapping[str, Any]) -> None:
@@ -114,7 +94,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         "and enums",
     )
     @argument("-o", "--out", metavar="NAME", default="rlm_result", help="bind the result to NAME (default: rlm_result)")
-    @_option_arguments
+    @option_arguments
     def ask(self, line: str, cell: str) -> None:
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
 
@@ -134,7 +114,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """
         names = {**self._notebook, **_locals_of_caller()}
         with _usage_errors():
-            out, given, text = self._parse(line)
+            out, given, text = parse(self.ask.parser, line)
             options = defaults().merged(given)
             signature = Signature.parse(text, names)
             variables = _look_up(signature, names)
@@ -152,36 +132,6 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
             raise
         self._notebook[out] = result
         view.settle(result)
-
-    def _parse(self, line: str) -> tuple[str, dict[str, Any], str]:
-        """The name to bind, the options that were given, and the signature."""
-        parser: Any = self.ask.parser
-        takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
-        mine, words = [], []
-        pending = iter(re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", line))
-        for word in pending:
-            if not re.match(r"--?[A-Za-z]", word):
-                words.append(word)
-                continue
-            name, equals, _ = word.partition("=")
-            if name not in takes_value:
-                raise InputError(f"unknown option {name}{closest(name, list(takes_value))}; '%%rlm?' lists all")
-            mine.append(word)
-            if takes_value[name] and not equals:
-                value = next(pending, None)
-                if value is None:
-                    raise InputError(f"option {name} needs a value")
-                mine.append(value)
-        unquoted = [w[1:-1] if len(w) > 1 and w[0] == w[-1] and w[0] in "\"'" else w for w in mine]
-        args = vars(parser.parse_args(unquoted))
-        given = {}
-        for name, option in _OPTIONS.items():
-            if args.get(name) is not None:
-                given[name] = parse_value(option, args[name]) if isinstance(args[name], str) else args[name]
-        out = args["out"]
-        if not out.isidentifier():
-            raise InputError(f"-o takes a name to bind the result to, not {out!r}")
-        return out, given, " ".join(words)
 
     def _session(self, options: Options) -> Session:
         """One session per kernelspec, so that a question to another sandbox keeps the first one's state."""

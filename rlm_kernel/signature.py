@@ -8,36 +8,24 @@ from __future__ import annotations
 
 import ast
 import builtins
-import dataclasses
-import datetime
-import decimal
-import enum
 import io
 import keyword
-import pathlib
 import tokenize
 import typing
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from rlm_kernel.errors import SignatureError, closest
-from rlm_kernel.foreign import foreign_type, plain
+from rlm_kernel.annotations import TypeReader
+from rlm_kernel.errors import SignatureError
+from rlm_kernel.foreign import plain
 from rlm_kernel.sandbox.guest.repl import RESERVED
 
 __all__ = ["Field", "Signature"]
 
 _RESULT_NAMES = ("trajectory", "iterations", "usage", "cost", "total_time", "stop_reason", "detail", "values")
-_TYPES: dict[str, Any] = {
-    **{t.__name__: t for t in (str, int, float, bool, bytes, list, dict, tuple, set, frozenset, object)},
-    **{t.__name__: t for t in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)},
-    **{t.__name__: t for t in (decimal.Decimal, pathlib.Path, uuid.UUID)},
-    **{n: getattr(typing, n) for n in ("Any", "Literal", "Optional", "Union", "List", "Dict", "Tuple", "Set")},
-    "None": None,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +119,7 @@ def _validate(field: Field, value: Any) -> Any:
     if field.type is Any or field.type is object:
         return value
     try:
-        return _adapter(field.type).validate_python(plain(value, field.annotation))
+        return TypeAdapter(field.type).validate_python(plain(value, field.annotation))
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_url=False)[:5]:
@@ -141,10 +129,6 @@ def _validate(field: Field, value: Any) -> Any:
                 f"{field.name}{place}: {problem['msg']}, got {shown[:80]} ({type(problem['input']).__name__})"
             )
         raise ValueError(f"field '{field.name}' has to be {field.annotation}: {'; '.join(problems)}") from None
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def _check_input(name: str, reader: _Reader, start: int) -> None:
@@ -164,7 +148,7 @@ class _Reader:
 
     def __init__(self, text: str, namespace: Mapping[str, Any]) -> None:
         self.text = text
-        self.namespace = namespace
+        self._types = TypeReader(namespace, self.fail)
         self.starts: list[int] = []
 
     def fail(self, why: str, at: int) -> typing.NoReturn:
@@ -226,8 +210,8 @@ class _Reader:
             if argument.annotation is None:
                 found.append(Field(argument.arg))
             else:
-                kind = self._type(argument.annotation, shift)
-                self._check_type(kind, argument.annotation, shift)
+                kind = self._types.read(argument.annotation, shift)
+                self._types.check(kind, argument.annotation, shift)
                 found.append(Field(argument.arg, kind, ast.unparse(argument.annotation)))
         return tuple(found)
 
@@ -240,88 +224,3 @@ class _Reader:
                 self.fail(f"'{word}' is a keyword of Python and cannot be a name", at)
             if word[0].isdigit():
                 self.fail(f"'{word}' is not a name", at)
-
-    def _type(self, node: ast.expr, shift: int) -> Any:
-        at = node.col_offset + shift
-        match node:
-            case ast.Constant(value=None):
-                return None
-            case ast.Constant(value=str() as quoted):
-                return self._type(ast.parse(quoted, mode="eval").body, at + 1)
-            case ast.Name(id=name):
-                return self._named(name, at)
-            case ast.Attribute():
-                return self._attribute(node, shift)
-            case ast.BinOp(op=ast.BitOr()):
-                return typing.Union[self._type(node.left, shift), self._type(node.right, shift)]  # noqa: UP007 - built at run time
-            case ast.Subscript():
-                base = self._type(node.value, shift)
-                inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-                if base is typing.Literal:
-                    return typing.Literal[tuple(self._literal(x, shift) for x in inner)]
-                arguments = tuple(... if _is_ellipsis(x) else self._type(x, shift) for x in inner)
-                try:
-                    return base[arguments if len(arguments) > 1 else arguments[0]]
-                except TypeError as error:
-                    self.fail(str(error), at)
-        return self.fail("this is not a type", at)
-
-    def _literal(self, node: ast.expr, shift: int) -> Any:
-        try:
-            return ast.literal_eval(node)
-        except ValueError:
-            self.fail("Literal takes constants", node.col_offset + shift)
-
-    def _named(self, name: str, at: int) -> Any:
-        if name in self.namespace and isinstance(self.namespace[name], type):
-            return foreign_type(self.namespace[name])
-        if name in _TYPES:
-            return _TYPES[name]
-        if (kind := foreign_type(name)) is not None:
-            return kind
-        known = [
-            *_TYPES,
-            "DataFrame",
-            "Series",
-            "ndarray",
-            *(n for n, v in self.namespace.items() if isinstance(v, type)),
-        ]
-        return self.fail(f"unknown type '{name}'{closest(name, known)}", at)
-
-    def _attribute(self, node: ast.Attribute, shift: int) -> Any:
-        path, root = [node.attr], node.value
-        while isinstance(root, ast.Attribute):
-            path.insert(0, root.attr)
-            root = root.value
-        at = node.col_offset + shift
-        if not isinstance(root, ast.Name):
-            self.fail("this is not a type", at)
-        module = self.namespace.get(root.id)
-        if module is None and (kind := foreign_type(f"{root.id}.{'.'.join(path)}")) is not None:
-            return kind
-        for part in path:
-            module = getattr(module, part, None)
-        if not isinstance(module, type):
-            self.fail(f"unknown type '{ast.unparse(node)}'", at)
-        return foreign_type(module)
-
-    def _check_type(self, kind: Any, node: ast.expr, shift: int) -> None:
-        """Values come back as JSON and tables, so a type has to be one that can be built from those."""
-        if isinstance(kind, type) and not _buildable(kind):
-            self.fail(
-                f"'{ast.unparse(node)}' cannot come back from the sandbox: use a pydantic model or a dataclass",
-                node.col_offset + shift,
-            )
-        try:
-            _adapter(kind)
-        except (PydanticSchemaGenerationError, PydanticUserError):
-            self.fail(f"'{ast.unparse(node)}' is no type that pydantic can check", node.col_offset + shift)
-
-
-def _buildable(kind: type) -> bool:
-    known = kind.__module__ in ("builtins", "typing") or kind in _TYPES.values() or dataclasses.is_dataclass(kind)
-    return known or issubclass(kind, enum.Enum | dict) or hasattr(kind, "model_validate")
-
-
-def _is_ellipsis(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is ...

@@ -20,7 +20,10 @@ from rlm_kernel.prompt import (
 )
 from tests.helpers import code, play
 
-ODD = "{answer} {0} {{x}} {fields!r:>{width}} ${HOME} $x %s %(a)s %% \\n \\1 C:\\new 'q' \"d\" <b>&amp;</b> é 数据 \u202e🎉"
+ODD = (
+    "{answer} {0} {{x}} {fields!r:>{width}} ${HOME} $x %s %(a)s %% \\n \\1"
+    " C:\\new 'q' \"d\" <b>&amp;</b> é 数据 \u202e🎉"
+)
 
 
 def cut(text: str, limit: int, piece: int = 7) -> str:

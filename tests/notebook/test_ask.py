@@ -138,7 +138,8 @@ def test_limits_on_the_line(book: Book) -> None:
     """Every limit reaches the run."""
     book.ok("script('x = 1', 'SUBMIT(\"best\")')")
     book.ok(
-        "%%rlm --max-iterations 1 --max-llm-calls=3 --max-output-chars 500 --max-errors 2 --timeout 60 --cell-timeout 30\nQ"
+        "%%rlm --max-iterations 1 --max-llm-calls=3 --max-output-chars 500 --max-errors 2 "
+        "--timeout 60 --cell-timeout 30\nQ"
     )
     assert book.value(
         "[rlm_result.stop_reason, rlm_result.trajectory.max_iterations, rlm_result.trajectory.max_llm_calls, "
@@ -232,7 +233,8 @@ def test_a_model_that_is_not_there(book: Book) -> None:
 def test_a_usage_error_is_one_line(book: Book, cell: str, says: str) -> None:
     """On stderr, without a traceback; the cell counts as failed, no model was asked, nothing was bound."""
     book.ok(
-        "import threading\ntickets = 1; generator = (i for i in range(3)); lock = threading.Lock()\nscript()\nrlm_result = 0"
+        "import threading\ntickets = 1; generator = (i for i in range(3)); lock = threading.Lock()\n"
+        "script()\nrlm_result = 0"
     )
     assert says.replace("--max-iterations?", "'--max-iterations'?") in book.run(cell).usage_error
     assert book.value("[len(model.requests), rlm_result]") == [0, 0]

@@ -110,7 +110,7 @@ def _preview(value: object, limit: int) -> str:
         return _frame(value, limit)
     if hasattr(value, "column_names") and hasattr(value, "schema"):
         return f"columns: {', '.join(f'{f.name} ({f.type})' for f in list(value.schema)[:60])}"
-    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+    if hasattr(value, "dtype") and bool(getattr(value, "shape", False)):
         return _array(value)
     if isinstance(value, Mapping):
         keys = ", ".join(_glance.repr(k) for k, _ in zip(value, range(20), strict=False))

@@ -1,0 +1,144 @@
+"""Runs the model's blocks as cells of the sandbox: within their limits, and with a sandbox that may die of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from rlm_kernel import events as ev
+from rlm_kernel.calls import Calls
+from rlm_kernel.config import Options
+from rlm_kernel.errors import RLMError
+from rlm_kernel.guard import EndError, Guard, settle
+from rlm_kernel.prompt import CellReport, Excerpt
+from rlm_kernel.sandbox.base import CellResult, Chunk, Sandbox
+
+__all__ = ["Cells"]
+
+GRACE_SECONDS = 2.0
+"""How long an interrupted cell may take to end before its sandbox is killed."""
+_NOTES = {
+    "interrupted": "Interrupted. The variables are kept.",
+    "died": "The REPL's process ended while this ran (out of memory, a crash, or an exit).",
+    "flooded": "Stopped: it printed far too much.",
+}
+_REPLACED = "The REPL was started anew: the variables you were given are back, everything you had made is gone."
+
+
+class Cells:
+    """The cells of one run.
+
+    Args:
+        sandbox: where they run; it has been started.
+        calls: answers what they ask for.
+        guard: what may end the run meanwhile.
+        options: with the limit of one cell.
+        restore: stages the inputs again for a sandbox that had to be started anew.
+        emit: gets the events, without run and time.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        calls: Calls,
+        guard: Guard,
+        options: Options,
+        restore: Callable[[], Awaitable[None]],
+        emit: Callable[..., None],
+    ) -> None:
+        self._sandbox, self._calls, self._guard, self._options = sandbox, calls, guard, options
+        self._restore, self._emit = restore, emit
+        self._count = 0
+
+    async def run(self, iteration: int, blocks: Sequence[str]) -> list[CellReport]:
+        """Run the blocks in order, up to the first that fails or submits.
+
+        Raises:
+            EndError: the run was stopped or its time is over. The cell has ended and its end was told.
+            RLMError: the sandbox cannot go on, or a sub-call met an error that ends the run.
+        """
+        reports: list[CellReport] = []
+        for position, block in enumerate(blocks, 1):
+            report = await self._one(iteration, block)
+            skipped = len(blocks) - position
+            if report.status not in ("ok", "submitted") and skipped:
+                report = replace(report, note=f"{report.note} ({skipped} later block(s) were not run.)".strip())
+            reports.append(report)
+            if report.status != "ok":
+                break
+        return reports
+
+    async def _one(self, iteration: int, code: str) -> CellReport:
+        self._count += 1
+        number = self._count
+        self._calls.where = (iteration, number)
+        self._emit(ev.CellStarted, iteration=iteration, cell=number, code=code)
+        output = Excerpt(self._options.max_output_chars)
+
+        def on_chunk(chunk: Chunk) -> None:
+            output.add(chunk.text)
+            self._emit(
+                ev.CellOutput, iteration=iteration, cell=number, kind=chunk.kind, text=chunk.text, data=chunk.data
+            )
+
+        started = time.monotonic()
+        result, status, end = await self._execute(code, on_chunk)
+        if self._calls.answer is not None:
+            status, end = "submitted", None
+        self._emit(
+            ev.CellFinished,
+            iteration=iteration,
+            cell=number,
+            status=status,
+            seconds=time.monotonic() - started,
+            changed=result.changed,
+            removed=result.removed,
+        )
+        note = self._note(status)
+        if result.status == "died" and status not in ("submitted", "interrupted"):
+            note = f"{note} {_REPLACED}"
+            await self._replace_sandbox(iteration)
+        if end is not None:
+            raise end
+        return CellReport(number, status, output, result.changed, result.removed, result.restored, note)
+
+    def _note(self, status: str) -> str:
+        if status == "timeout":
+            limit = self._options.cell_timeout
+            return f"Stopped: a block may take {limit:g} s." if limit is not None else "Stopped: the time is over."
+        return _NOTES.get(status, "")
+
+    async def _execute(
+        self, code: str, on_chunk: Callable[[Chunk], None]
+    ) -> tuple[CellResult, str, EndError | RLMError | None]:
+        """One cell within its limits: how it ended, the status to show, and what ends the run after it, if anything."""
+        running = asyncio.ensure_future(self._sandbox.execute(code, on_chunk))
+        left, limit = self._guard.seconds_left(), self._options.cell_timeout
+        outcome = await self._guard.wait(running, min((s for s in (left, limit) if s is not None), default=None))
+        if outcome == "done":
+            result = running.result()
+            return result, result.status, None
+        result = await self._halt(running)
+        if outcome != "late":
+            return result, "interrupted", self._guard.end(outcome)
+        run_is_over = left is not None and (limit is None or left <= limit)
+        return result, "timeout", self._guard.end("late") if run_is_over else None
+
+    async def _halt(self, running: asyncio.Future[CellResult]) -> CellResult:
+        """Interrupt a cell; kill its sandbox if it does not end."""
+        await self._sandbox.interrupt()
+        await asyncio.wait([running], timeout=GRACE_SECONDS)
+        if running.done():
+            return running.result()
+        await settle(running)
+        await self._sandbox.shutdown()
+        return CellResult("died")
+
+    async def _replace_sandbox(self, iteration: int) -> None:
+        await self._sandbox.shutdown()
+        await self._restore()
+        await self._sandbox.start(self._calls)
+        text = "The sandbox was started anew; its state is lost, the inputs are back."
+        self._emit(ev.Note, iteration=iteration, text=text)

@@ -1,0 +1,65 @@
+"""The line of `%%rlm`: options anywhere among the words of the signature. One parser makes the parsing and the help."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from IPython.core.magic_arguments import argument
+
+from rlm_kernel.config import Options, parse_value
+from rlm_kernel.errors import InputError, closest
+
+__all__ = ["OPTIONS", "option_arguments", "parse"]
+
+OPTIONS = {f.name: f for f in dataclasses.fields(Options)}
+_ON_THE_LINE = [f for f in OPTIONS.values() if f.name != "verbose"]
+
+
+def _flag(name: str) -> str:
+    """The option's spelling on the line: `--max-iterations`."""
+    return "--" + name.replace("_", "-")
+
+
+def option_arguments(function: Any) -> Any:
+    """One argument of the magic for every option."""
+    for option in reversed(_ON_THE_LINE):
+        flags = (*option.metadata["flags"], _flag(option.name))
+        default = "" if option.default in (None, False) else f" (default: {option.default})"
+        text = f"{option.metadata['help']}{default}"
+        if str(option.type) == "bool":
+            function = argument(*flags, action="store_true", default=None, help=text)(function)
+        else:
+            function = argument(*flags, metavar=option.metadata["metavar"], help=text)(function)
+    return function
+
+
+def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
+    """The name to bind, the options that were given, and the signature."""
+    takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
+    mine, words = [], []
+    pending = iter(re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", line))
+    for word in pending:
+        if not re.match(r"--?[A-Za-z]", word):
+            words.append(word)
+            continue
+        name, equals, _ = word.partition("=")
+        if name not in takes_value:
+            raise InputError(f"unknown option {name}{closest(name, list(takes_value))}; '%%rlm?' lists all")
+        mine.append(word)
+        if takes_value[name] and not equals:
+            value = next(pending, None)
+            if value is None:
+                raise InputError(f"option {name} needs a value")
+            mine.append(value)
+    unquoted = [w[1:-1] if len(w) > 1 and w[0] == w[-1] and w[0] in "\"'" else w for w in mine]
+    args = vars(parser.parse_args(unquoted))
+    given = {}
+    for name, option in OPTIONS.items():
+        if args.get(name) is not None:
+            given[name] = parse_value(option, args[name]) if isinstance(args[name], str) else args[name]
+    out = args["out"]
+    if not out.isidentifier():
+        raise InputError(f"-o takes a name to bind the result to, not {out!r}")
+    return out, given, " ".join(words)
