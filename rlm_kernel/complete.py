@@ -42,7 +42,7 @@ class Completions:
     def install(self, shell: InteractiveShell) -> None:
         """Have IPython ask for them."""
 
-        @context_matcher(identifier="rlm_kernel")  # type: ignore[untyped-decorator,unused-ignore]
+        @context_matcher(identifier="rlm_kernel")  # type: ignore[untyped-decorator, unused-ignore]  # IPython has no types
         def rlm_matcher(context: CompletionContext) -> SimpleMatcherResult:
             found = self.offer(context.text_until_cursor, context.cursor_line, context.token, shell.user_ns)
             return {"completions": [SimpleCompletion(text=t, type="rlm") for t in found], "suppress": bool(found)}

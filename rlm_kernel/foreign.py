@@ -62,7 +62,7 @@ def _convert(value: Any, kind: type, library: str) -> Any:
     if arrived == "DataFrame" and library == "polars":
         return importlib.import_module("polars").from_pandas(value)
     if arrived == "DataFrame" and library == "pyarrow":
-        return kind.from_pandas(value)  # type: ignore[attr-defined]
+        return kind.from_pandas(value)  # type: ignore[attr-defined]  # pyarrow.Table
     if arrived == "Series" and kind.__name__ == "ndarray":
         return value.to_numpy()
     raise ValueError(f"submit a {library} {kind.__name__}, not a {arrived}")

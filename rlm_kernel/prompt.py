@@ -139,7 +139,7 @@ def observation(reports: Sequence[CellReport], status: str, limit: int) -> str:
             lines.append(report.note)
         if report.changed:
             lines.append("New or changed: " + "; ".join(_brief(v) for v in report.changed[:20]))
-        if len(report.changed) > 20:  # noqa: PLR2004
+        if len(report.changed) > 20:
             lines.append(f"… and {len(report.changed) - 20} more; SHOW_VARS() lists all")
         if report.removed:
             lines.append("Removed: " + ", ".join(report.removed))
@@ -169,7 +169,7 @@ def final_message(why: str, signature: Signature) -> str:
 
 def _brief(v: Variable) -> str:
     shown = " ".join(v.preview.split())
-    shown = shown if len(shown) <= 80 else shown[:79] + "…"  # noqa: PLR2004
+    shown = shown if len(shown) <= 80 else shown[:79] + "…"
     return f"{v.name} ({v.type}{', ' + v.size if v.size else ''})" + (f" = {shown}" if shown else "")
 
 

@@ -8,6 +8,7 @@ main model and of the sub-model are written here, and the recording says so.
 
 from __future__ import annotations
 
+import calendar
 import re
 from pathlib import Path
 
@@ -19,15 +20,15 @@ NOTEBOOK = HERE / "01_quickstart.ipynb"
 RECORDING = HERE / "01_quickstart.recording.json"
 
 WORST = [
-    '''\
+    """\
 I will look at the table first: what a row is, which values are missing.
 
 ```repl
 print(flights.shape)
 print(flights.isna().sum()[lambda s: s > 0])
 print(flights[["dep_time", "dep_delay", "arr_time", "arr_delay"]].describe().round(1))
-```''',
-    '''\
+```""",
+    """\
 `dep_time` is missing where a flight never left (cancelled); `arr_delay` is missing for those and for a few more that \
 left but did not arrive as planned (diverted). All of them failed the traveller. So a flight is *unreliable* when it was \
 cancelled, diverted, or arrived more than 30 minutes late. Now every route with at least one flight a day.
@@ -42,16 +43,16 @@ routes = flights.groupby("route").agg(flights=("unreliable", "size"), unreliable
 daily = routes[routes["flights"] >= 365].sort_values("unreliable", ascending=False)
 print(len(routes), "routes,", len(daily), "with at least 365 flights")
 print(daily.head(8).round(4))
-```''',
-    '''\
+```""",
+    """\
 Before I go deeper into the worst ones: is it the time of the day or the season?
 
 ```repl
 top = list(daily.index[:5])
 hour = flights["time_hour"].dt.hour
 print(flights[flights["route"] == top[0]].groupby(hour)["unreliable"].mean().round(3))
-```''',
-    '''\
+```""",
+    """\
 `time_hour` is text, and in UTC; `hour` already holds the scheduled local hour. I use that one.
 
 ```repl
@@ -73,8 +74,8 @@ def profile(route):
 profiles = [profile(r) for r in top]
 for p in profiles:
     print(p)
-```''',
-    '''\
+```""",
+    """\
 The numbers are in hand. Saying in plain words what they mean for a traveller is a job for the sub-model: one small \
 prompt per route, all at once.
 
@@ -87,8 +88,8 @@ ask = (
 sentences = llm_batch([ask + repr(p) for p in profiles])
 for p, s in zip(profiles, sentences):
     print(p["route"], "|", s)
-```''',
-    '''\
+```""",
+    """\
 I check the winner by another way of counting, and the sub-model's sentence against the numbers, before I answer.
 
 ```repl
@@ -109,8 +110,8 @@ check = llm_query(
     f"Sentence: {sentences[0]}\\n\\nProfile: {profiles[0]}"
 )
 print(check)
-```''',
-    '''\
+```""",
+    """\
 Both counts agree and the sentence holds.
 
 ```repl
@@ -120,22 +121,22 @@ SUBMIT(
     by_carrier=by_carrier,
     advice=sentences[0],
 )
-```''',
+```""",
 ]
 
 FOLLOW_UP = [
-    '''\
+    """\
 The sandbox still has `daily` and `flights` with its `unreliable` column from the first question.
 
 ```repl
 SHOW_VARS()
-```''',
-    '''\
+```""",
+    """\
 ```repl
 best = daily.sort_values("unreliable").head(1)
 print(best.round(4))
 SUBMIT(route=best.index[0], unreliable=round(float(best["unreliable"].iloc[0]), 4))
-```''',
+```""",
 ]
 
 
@@ -146,8 +147,7 @@ def sub_model(prompt: str) -> str:
     share = {k: float(v) for k, v in re.findall(r"'(before noon|noon to 17:00|after 17:00)': ([\d.]+)", prompt)}
     months = re.search(r"'worst_months': \{(\d+): ([\d.]+)", prompt)
     best, worst = min(share, key=share.get), max(share, key=share.get)  # type: ignore[arg-type]
-    names = "January February March April May June July August September October November December".split()
-    month = f"{names[int(months[1]) - 1]} is worst ({float(months[2]):.0%})" if months else ""
+    month = f"{calendar.month_name[int(months[1])]} is worst ({float(months[2]):.0%})" if months else ""
     return (
         f"Departures {worst} fail most often ({share[worst]:.0%}), so book {best} ({share[best]:.0%}); "
         f"{month}, so keep a day in hand then."
@@ -166,9 +166,8 @@ def main() -> None:
         "rlm_kernel.configure(model=model, sub_model=model)"
     )
     cells = [nbformat.v4.new_code_cell(setup)]
-    for cell in recorded.cells:
-        if cell.cell_type == "code":
-            cells.append(nbformat.v4.new_code_cell(cell.source.replace("--replay", "--record")))
+    code = [cell.source for cell in recorded.cells if cell.cell_type == "code"]
+    cells += [nbformat.v4.new_code_cell(source.replace("--replay", "--record")) for source in code]
     NotebookClient(
         nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata), resources={"metadata": {"path": str(HERE)}}
     ).execute()

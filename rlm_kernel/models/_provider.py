@@ -175,7 +175,7 @@ def _backoff(exc: Exception) -> bool | float:
         return False
     wait = exc.failure.wait
     # Spread out, or a hundred sub-calls that were refused together would come back together.
-    return True if wait is None else wait * (1 + random.random() / 4)  # noqa: S311
+    return True if wait is None else wait * (1 + random.random() / 4)  # noqa: S311 - jitter, no secret
 
 
 def sendable(text: str) -> str:

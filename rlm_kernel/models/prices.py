@@ -55,4 +55,4 @@ def _is_listed(model: str, provider: str | None) -> bool:
 
 def preload() -> None:
     """Load the list ahead of its first use: it takes a tenth of a second."""
-    import genai_prices  # noqa: F401
+    import genai_prices  # noqa: F401 - for its effect

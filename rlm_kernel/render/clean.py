@@ -98,6 +98,6 @@ def fit(cap: int, make: Callable[[float], str], scales: Sequence[float] = (1, 0.
 
 def _visible(char: str) -> str:
     code = ord(char)
-    if code <= 0xFF:  # noqa: PLR2004
+    if code <= 0xFF:
         return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

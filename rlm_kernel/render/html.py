@@ -78,13 +78,13 @@ def _answer(t: Trajectory) -> str:
     for i, name in enumerate(names):
         value = t.values.get(name)
         cap = room // (len(names) - i)
-        shown = fit(cap, lambda s, v=value: _form(form(v, int(10 * s) or 1, int(20_000 * s)), large=True))  # type: ignore[misc]
+        shown = fit(cap, lambda s, v=value: _form(form(v, int(10 * s) or 1, int(20_000 * s)), large=True))  # type: ignore[misc]  # binds the loop variable
         label = f'<p style="margin:9px 0 1px 0;font-size:0.88em;{MUTED}"><strong>{escape(clip(name, 80))}</strong></p>'
         if value is None:
             shown = _note("None" if name in t.values else "not answered")
         made.append(("" if names == ["answer"] else label) + (shown or _note("too large to show, in rlm_result")))
         room -= size(made[-1])
-        if room < 400:  # noqa: PLR2004
+        if room < 400:
             made.append(_note(f"{count(len(names) - i - 1, 'more field')} in rlm_result"))
             break
     return "".join(made)
@@ -131,7 +131,7 @@ def _iterations(iterations: list[Iteration], room: int) -> str:
         i = listed[place]
         cap = min(room, max(2 * room // (len(listed) - done), 1000))
         scales = (1, 0.3, 0.1) if cap > ROOMY else (0.3, 0.1, 0.03)
-        made = fit(cap, lambda s, it=iterations[i]: _body(it, s), scales)  # type: ignore[misc]
+        made = fit(cap, lambda s, it=iterations[i]: _body(it, s), scales)  # type: ignore[misc]  # binds the loop variable
         bodies[i] = made or _note(f"too large to show, in {WHERE}")
         room -= size(bodies[i])
     shown = [_fold(lines[i], bodies[i]) for i in listed]
@@ -183,7 +183,7 @@ def _body(iteration: Iteration, scale: float) -> str:
     if iteration.thinking.strip():
         made.append(_small("Thinking", prose_html(excerpt(iteration.thinking, int(3000 * scale), 60))))
     for number, part in enumerate(story.parts(iteration)):
-        if number >= 12:  # noqa: PLR2004
+        if number >= 12:
             made.append(_note(f"the rest of the reply is in {WHERE}"))
             break
         if isinstance(part, story.Prose):
@@ -197,7 +197,7 @@ def _body(iteration: Iteration, scale: float) -> str:
 def _cell(cell: Cell, scale: float) -> str:
     made = [code_html(excerpt(cell.code, int(8000 * scale), 160))]
     made += [_output(o, scale) for o in cell.outputs[:10]]
-    if len(cell.outputs) > 10:  # noqa: PLR2004
+    if len(cell.outputs) > 10:
         made.append(_note(f"{count(len(cell.outputs) - 10, 'more output')} in {WHERE}"))
     if cell.status not in ("ok", "error", "submitted"):
         made.append(f'<p style="margin:6px 0;color:{COLOURS["bad"]}">{escape(story.status_words(cell.status))}</p>')

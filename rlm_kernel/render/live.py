@@ -110,7 +110,7 @@ class TextView:
         for output in cell.outputs[:10]:
             text = excerpt(stream(output.text), 3000, 30).rstrip("\n")
             lines += [self._paint("bad", line) if output.kind == "error" else line for line in text.split("\n") if text]
-        if len(cell.outputs) > 10:  # noqa: PLR2004
+        if len(cell.outputs) > 10:
             lines.append(count(len(cell.outputs) - 10, "more output"))
         singles = [s for s in cell.subcalls if s.batch is None]
         if len(singles) > SINGLES:
@@ -128,7 +128,7 @@ class TextView:
         for v in variables[:20]:
             preview = f" = {clip(story.steady(v.preview), 60)}" if v.preview else ""
             lines.append(f"  {clip(v.name, 40)}: {clip(' '.join(filter(None, (v.type, v.size))), 60)}{preview}")
-        if len(variables) > 20:  # noqa: PLR2004
+        if len(variables) > 20:
             lines.append(f"  {len(variables) - 20:,} more variables")
         return self._muted(*lines)
 

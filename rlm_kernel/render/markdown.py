@@ -64,10 +64,10 @@ def answer_markdown(trajectory: Trajectory) -> str:
         value = trajectory.values.get(name)
         cap = room // (len(names) - i)
         label = "" if names == ["answer"] else f"{_inline(clip(name, 80), '**')}\n\n"
-        shown = fit(cap, lambda s, v=value: _value(v, s))  # type: ignore[misc]
+        shown = fit(cap, lambda s, v=value: _value(v, s))  # type: ignore[misc]  # a default binds the loop variable
         made.append(label + (shown if shown is not None else "too large to show, in `rlm_result`"))
         room -= size(made[-1]) + 2
-        if room < 400 and i + 1 < len(names):  # noqa: PLR2004
+        if room < 400 and i + 1 < len(names):
             made.append(f"{count(len(names) - i - 1, 'more field')} in `rlm_result`")
             break
     return clean("\n\n".join(made))
@@ -94,7 +94,7 @@ def fence(text: str, language: str = "") -> str:
     text = "\n".join(lines)
     for char in "`~":
         longest = max((len(run) for run in re.findall(re.escape(char) + "+", text)), default=0)
-        if longest < 12:  # noqa: PLR2004
+        if longest < 12:
             bar = char * max(3, longest + 1)
             return f"{bar}{language}\n{text}\n{bar}"
     return "\n".join(f"    {line}" for line in text.split("\n"))
@@ -135,7 +135,7 @@ def _iterations(iterations: list[Iteration], room: int) -> list[str]:
     for done, place in enumerate(story.order(len(listed))):
         i = listed[place]
         cap = min(room, 2 * room // (len(listed) - done))
-        bodies[i] = fit(cap, lambda s, it=iterations[i]: _body(it, s)) or f"in `{WHERE}`"  # type: ignore[misc]
+        bodies[i] = fit(cap, lambda s, it=iterations[i]: _body(it, s)) or f"in `{WHERE}`"  # type: ignore[misc]  # a default binds the loop variable
         room -= size(bodies[i])
     made: list[str] = []
     for n, i in enumerate(listed):
@@ -155,7 +155,7 @@ def _head(iteration: Iteration) -> str:
 def _body(iteration: Iteration, scale: float) -> str:
     made = [f"*Note: {escape(clip(note, 400))}*" for note in iteration.notes[:5]]
     for number, part in enumerate(story.parts(iteration)):
-        if number >= 12:  # noqa: PLR2004
+        if number >= 12:
             made.append(f"the rest of the reply is in `{WHERE}`")
             break
         if isinstance(part, story.Prose):
@@ -168,7 +168,7 @@ def _body(iteration: Iteration, scale: float) -> str:
 def _cell(cell: Cell, scale: float) -> list[str]:
     made = [fence(excerpt(cell.code, int(4000 * scale), 100), "python")]
     made += [_output(o, scale) for o in cell.outputs[:10]]
-    if len(cell.outputs) > 10:  # noqa: PLR2004
+    if len(cell.outputs) > 10:
         made.append(f"{count(len(cell.outputs) - 10, 'more output')} in `{WHERE}`")
     if cell.status not in ("ok", "error", "submitted"):
         made.append(escape(story.status_words(cell.status)))
@@ -183,7 +183,7 @@ def _cell(cell: Cell, scale: float) -> list[str]:
             made.append(f"{len(cell.subcalls) - len(shown):,} more in `{WHERE}`")
     if cell.changed:
         names = ", ".join(f"{clip(v.name, 60)} ({clip(f'{v.type} {v.size}'.strip(), 80)})" for v in cell.changed[:20])
-        more = f" and {len(cell.changed) - 20:,} more" if len(cell.changed) > 20 else ""  # noqa: PLR2004
+        more = f" and {len(cell.changed) - 20:,} more" if len(cell.changed) > 20 else ""
         made.append(f"Variables: {escape(names)}{more}")
     if cell.removed:
         made.append(f"Removed: {escape(clip(', '.join(cell.removed[:50]), 300))}")

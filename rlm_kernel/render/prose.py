@@ -97,16 +97,16 @@ def _known(language: str) -> Any:
 def _lexer(language: str) -> Any:
     language = {"repl": "python", "py": "python"}.get(language.lower(), language.lower())
     try:
-        return _known(language if len(language) <= 20 else "text")  # noqa: PLR2004
+        return _known(language if len(language) <= 20 else "text")
     except ClassNotFound:
         return _known("text")
 
 
 def _links(url: str) -> bool:
-    return bool(re.match(r"(?:https?://|mailto:)[^\s]+$", url, re.IGNORECASE)) and len(url) <= 2000  # noqa: PLR2004
+    return bool(re.match(r"(?:https?://|mailto:)[^\s]+$", url, re.IGNORECASE)) and len(url) <= 2000
 
 
-def _open(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _open(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     token = tokens[at]
     style = _STYLES[token.type]
     if "text-align:right" in str(token.attrs.get("style", "")):
@@ -117,39 +117,39 @@ def _open(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env
     return "" if token.hidden else f'<{token.tag}{start} style="{style}">'
 
 
-def _heading(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _heading(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     # A real heading of the model's would enter the notebook's table of contents.
     return '<p style="margin:8px 0 5px 0"><strong>' if tokens[at].nesting == 1 else "</strong></p>"
 
 
-def _fence(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _fence(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     return code_html(tokens[at].content, (tokens[at].info.split() or ["text"])[0])
 
 
-def _text(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _text(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     return escape(tokens[at].content)
 
 
-def _code(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _code(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     style = f"{MONO};font-size:0.9em;background-color:rgba(127,127,127,0.14);padding:1px 4px;border-radius:3px"
     return f'<code style="{style}">{html.escape(clean(tokens[at].content))}</code>'
 
 
-def _link(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _link(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     return f'<a href="{html.escape(str(tokens[at].attrs.get("href", "")))}" rel="noopener noreferrer nofollow">'
 
 
-def _image(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _image(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     return f"<em>[image: {escape(clip(tokens[at].content, 80) or 'no description')}]</em>"
 
 
-def _rule(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _rule(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
     return f'<hr style="border:none;border-top:{HAIRLINE};margin:10px 0">'
 
 
 def _markdown() -> MarkdownIt:
     md = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 20}).enable(["table", "strikethrough"])
-    md.validateLink = _links  # type: ignore[method-assign]
+    md.validateLink = _links  # type: ignore[method-assign]  # its documented hook
     rules = dict.fromkeys(_STYLES, _open) | {
         "heading_open": _heading, "heading_close": _heading, "fence": _fence, "code_block": _fence, "text": _text,
         "code_inline": _code, "link_open": _link, "image": _image, "hr": _rule,

@@ -95,7 +95,7 @@ def usage_of(trajectory: Trajectory) -> Usage:
 
 def money(dollars: float) -> str:
     """`$1.25`, `$0.0041`, `under $0.0001`."""
-    if 0 < dollars < 0.0001:  # noqa: PLR2004
+    if 0 < dollars < 0.0001:
         return "under $0.0001"
     return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"
 
@@ -153,7 +153,7 @@ def _split(reply: str) -> Iterator[tuple[str, str | None]]:
     prose: list[str] = []
     fence, block = "", list[str]()
     for line in reply.replace("\r\n", "\n").split("\n"):
-        found = FENCE.match(line) if len(line) < 200 else None  # noqa: PLR2004
+        found = FENCE.match(line) if len(line) < 200 else None
         if not fence:
             if found:
                 yield "\n".join(prose), None

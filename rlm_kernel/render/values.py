@@ -122,7 +122,7 @@ def cell(value: Any, limit: int = 200) -> str:
             return _rounded(value)
         if value is None or isinstance(value, (bool, int, complex, *_EXACT)):
             return clip(_scalar(value), limit)
-        if isinstance(value, (list, tuple, dict)) and len(value) <= 100:  # noqa: PLR2004
+        if isinstance(value, (list, tuple, dict)) and len(value) <= 100:
             return clip(_compact(value), limit)
         return clip(steady(_REPR.repr(value)), limit)
     except Exception:  # noqa: BLE001 - foreign code ran on hostile data
@@ -213,13 +213,13 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str:
-    return f"{value:#x}" if isinstance(value, int) and abs(value).bit_length() > 4000 else str(value)  # noqa: PLR2004
+    return f"{value:#x}" if isinstance(value, int) and abs(value).bit_length() > 4000 else str(value)
 
 
 def _rounded(value: float) -> str:
     text = float.__repr__(value)
-    if len(text) <= 10 or value != value or abs(value) >= 1e15 or abs(value) < 1e-4:  # noqa: PLR0124, PLR2004
-        return text if len(text) <= 10 else f"{value:.6g}"  # noqa: PLR2004
+    if len(text) <= 10 or value != value or abs(value) >= 1e15 or abs(value) < 1e-4:  # noqa: PLR0124 - NaN is not itself
+        return text if len(text) <= 10 else f"{value:.6g}"
     return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.6g}"
 
 

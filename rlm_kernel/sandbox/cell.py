@@ -78,7 +78,7 @@ class RunningCell:
         changed = tuple(
             Variable(*(_text(x) for x in row))
             for row in _list(told.get("changed"))
-            if isinstance(row, list) and len(row) == 4  # noqa: PLR2004 - name, type, size, preview
+            if isinstance(row, list) and len(row) == 4
         )
         status = "ok" if reply.get("status") == "ok" or reply.get("ename") == "Submitted" else "error"
         if self.flooded:
@@ -86,7 +86,7 @@ class RunningCell:
         elif self.interrupted:
             status = "interrupted"
         return CellResult(
-            status,  # type: ignore[arg-type]
+            status,  # type: ignore[arg-type]  # one of the Literal, by the lines above
             changed,
             tuple(_text(x) for x in _list(told.get("removed"))),
             tuple(_text(x) for x in _list(told.get("restored"))),

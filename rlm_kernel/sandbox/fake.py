@@ -70,7 +70,7 @@ class FakeSandbox:
         status: list[str] = []
 
         def say(kind: str, text: str) -> None:
-            loop.call_soon_threadsafe(on_chunk, Chunk(kind, text))  # type: ignore[arg-type]
+            loop.call_soon_threadsafe(on_chunk, Chunk(kind, text))  # type: ignore[arg-type]  # a Literal
 
         def work() -> None:
             status.append(self._exec(code, say))
@@ -83,7 +83,7 @@ class FakeSandbox:
             self._bridge.cancel("the cell that asked has ended")
         told = self._repl.changes() if self._repl is not None else {"changed": [], "removed": [], "restored": []}
         changed = tuple(Variable(*row) for row in told["changed"])
-        return CellResult(status[0], changed, tuple(told["removed"]), tuple(told["restored"]))  # type: ignore[arg-type]
+        return CellResult(status[0], changed, tuple(told["removed"]), tuple(told["restored"]))  # type: ignore[arg-type]  # a Literal
 
     async def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell's thread. A cell that waits for a call is let go at once."""
@@ -131,7 +131,7 @@ class FakeSandbox:
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
             exec(compile(tree, "<cell>", "exec"), self._namespace)  # noqa: S102 - running code is what it is for
             if isinstance(last, ast.Expr):
-                value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), self._namespace)  # noqa: S307
+                value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), self._namespace)  # noqa: S307 - as above
                 if value is not None:
                     say("result", f"{value!r}\n")
         except Submitted:

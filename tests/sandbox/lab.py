@@ -18,7 +18,7 @@ from typing import Any
 from rlm_kernel.sandbox.base import CellResult, Chunk, Sandbox
 from rlm_kernel.sandbox.kernel import KernelSandbox
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 10
 
 _FETCH = """
 import base64 as _b, cloudpickle as _p

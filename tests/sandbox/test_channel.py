@@ -109,7 +109,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
 def test_a_call(line: Line) -> None:
     """Method and parameters arrive as given, the value comes back."""
-    assert ["ask", {"a": [1, None], "b": "é\ud800"}] == line.channel.call("ask", a=[1, None], b="é\ud800")
+    assert line.channel.call("ask", a=[1, None], b="é\ud800") == ["ask", {"a": [1, None], "b": "é\ud800"}]
 
 
 def test_calls_follow_each_other(line: Line) -> None:
@@ -158,8 +158,8 @@ def test_a_refusal_is_the_callers_alone(line: Line) -> None:
     line.answer = odd
     results = together(*[lambda i=i: line.channel.call("n", i=i) for i in range(6)])
 
-    assert [0, 2, 4] == results[::2]
-    assert ["not 1", "not 3", "not 5"] == [str(e) for e in results[1::2]]
+    assert results[::2] == [0, 2, 4]
+    assert [str(e) for e in results[1::2]] == ["not 1", "not 3", "not 5"]
     assert {(HostError, "RefusedError")} == {(type(e), e.kind) for e in results[1::2]}
 
 
@@ -200,7 +200,7 @@ def test_an_answer_that_json_cannot_hold(line: Line) -> None:
 
     assert not caller.is_alive()
     assert isinstance(results[0], HostError)
-    assert "good" == line.channel.call("good")
+    assert line.channel.call("good") == "good"
 
 
 def _raised(call: Callable[[], Any]) -> BaseException | None:
@@ -274,7 +274,7 @@ def test_parameters_that_json_cannot_hold(line: Line) -> None:
     line.on_loop(slow.set)
     thread.join(PATIENCE_SECONDS)
 
-    assert ["kept"] == results
+    assert results == ["kept"]
 
 
 def test_an_interrupt_forgets_the_call(line: Line) -> None:
@@ -306,9 +306,9 @@ def test_an_interrupt_forgets_the_call(line: Line) -> None:
         assert cancelled.wait(PATIENCE_SECONDS)
     line.answer = line._echo
 
-    assert ["next", {}] == line.channel.call("next")
-    assert {} == line.channel._open
-    assert {} == line.bridge._tasks
+    assert line.channel.call("next") == ["next", {}]
+    assert line.channel._open == {}
+    assert line.bridge._tasks == {}
 
 
 def test_cancel_answers_what_is_open(line: Line) -> None:
@@ -335,14 +335,14 @@ def test_cancel_answers_what_is_open(line: Line) -> None:
     assert {"the cell has ended"} == {str(e) for e in results}
     assert set(range(8)) == set(stopped)
     line.answer = line._echo
-    assert ["next", {}] == line.channel.call("next")
+    assert line.channel.call("next") == ["next", {}]
 
 
 def test_cancel_with_nothing_open(line: Line) -> None:
     """It says nothing to a guest that asked nothing."""
     line.on_loop(lambda: line.bridge.cancel("over"))
 
-    assert ["next", {}] == line.channel.call("next")
+    assert line.channel.call("next") == ["next", {}]
 
 
 MALFORMED = {
@@ -380,7 +380,7 @@ def test_malformed_messages(text: str) -> None:
         bridge = Bridge(never, sent.append)
         bridge.receive(text)
         await asyncio.sleep(0.05)
-        assert [""] == sent
+        assert sent == [""]
 
     asyncio.run(check())
 
@@ -422,7 +422,7 @@ def test_too_long_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
         Bridge(_wait, sent.append).receive(_message(*range(20)))
         return sent
 
-    assert [""] == asyncio.run(check())
+    assert asyncio.run(check()) == [""]
 
 
 def test_odd_but_readable_messages() -> None:
@@ -441,7 +441,7 @@ def test_odd_but_readable_messages() -> None:
         await asyncio.sleep(0.01)
         return sent
 
-    assert [[], [], []] == [json.loads(text)["done"] for text in asyncio.run(check())]
+    assert [json.loads(text)["done"] for text in asyncio.run(check())] == [[], [], []]
 
 
 def test_big_parameters_and_values(line: Line) -> None:
@@ -468,4 +468,4 @@ def test_a_new_call_goes_out_while_another_is_open(line: Line) -> None:
             threading.Event().wait(0.005)
         return line.channel.call("second")
 
-    assert ["first", "second"] == together(lambda: line.channel.call("first"), second)
+    assert together(lambda: line.channel.call("first"), second) == ["first", "second"]

@@ -62,7 +62,7 @@ def test_kinds(value: Any, kind: str, size: str, parts: list[str]) -> None:
     actual = describe(value)
 
     assert (kind, size) == actual[:2]
-    assert [] == [part for part in parts if part not in actual[2]]
+    assert [part for part in parts if part not in actual[2]] == []
     assert len(actual[2]) <= PREVIEW_CHARS
 
 
@@ -253,5 +253,5 @@ def test_lazy_frame_is_not_collected() -> None:
     lazy = pl.DataFrame({"a": [1]}).lazy().map_batches(touch)
     kind, _, preview = describe(lazy)
 
-    assert ("LazyFrame", []) == (kind, ran)
+    assert (kind, ran) == ("LazyFrame", [])
     assert preview

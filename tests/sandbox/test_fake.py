@@ -30,19 +30,19 @@ def test_output_and_state(fake: Lab) -> None:
     first = fake.run("x = [1]\nprint('a', 'b', sep='-')\nprint('c', end='')\nx")
     second = fake.run("x.append(2)\nx")
 
-    assert [("stdout", "a-b\n"), ("stdout", "c"), ("result", "[1]\n")] == [(c.kind, c.text) for c in first.chunks]
-    assert ("ok", "[1, 2]\n") == (second.status, second.text("result"))
-    assert 2 == len(fake.sandbox.cells)
-    assert 1 == fake.sandbox.starts
+    assert [(c.kind, c.text) for c in first.chunks] == [("stdout", "a-b\n"), ("stdout", "c"), ("result", "[1]\n")]
+    assert (second.status, second.text("result")) == ("ok", "[1, 2]\n")
+    assert len(fake.sandbox.cells) == 2
+    assert fake.sandbox.starts == 1
 
 
 def test_changes(fake: Lab) -> None:
     """What changed, went or was restored comes with the result; what was put is no news."""
     fake.put(given=[1])
     ran = fake.run("a = 1\ngiven.append(2)\nllm_query = 5")
-    assert {"a": ("int", "", "1"), "given": ("list[int]", "2 items", "[1, 2]")} == ran.changed
-    assert ("llm_query",) == ran.result.restored
-    assert ("a",) == fake.run("del a").result.removed
+    assert ran.changed == {"a": ("int", "", "1"), "given": ("list[int]", "2 items", "[1, 2]")}
+    assert ran.result.restored == ("llm_query",)
+    assert fake.run("del a").result.removed == ("a",)
 
 
 def test_put_copies(fake: Lab) -> None:
@@ -51,13 +51,13 @@ def test_put_copies(fake: Lab) -> None:
     fake.put(mine=mine)
     fake.run("mine['a'].append(2)")
 
-    assert {"a": [1]} == mine
+    assert mine == {"a": [1]}
 
 
 def test_errors(fake: Lab) -> None:
     """Output before an error is kept, the error has its line, the next cell runs."""
     ran = fake.run("print('before')\n\n1 / 0\nprint('never')")
-    assert ("error", "before\n") == (ran.status, ran.text("stdout"))
+    assert (ran.status, ran.text("stdout")) == ("error", "before\n")
     assert "line 3" in ran.text("error")
     assert "ZeroDivisionError" in ran.text("error")
     assert fake.run("print('next')").text() == "next\n"
@@ -68,7 +68,7 @@ def test_no_code_raises_on_the_host(fake: Lab, code: str) -> None:
     """Whatever the code does, `execute` returns."""
     ran = fake.run(code)
 
-    assert "error" == ran.status
+    assert ran.status == "error"
     assert ran.text("error")
 
 
@@ -80,7 +80,7 @@ def test_queries_and_batches(fake: Lab) -> None:
         "with ThreadPoolExecutor(8) as pool: print(list(pool.map(llm_query, 'abcdefgh')))"
     )
 
-    assert "A ['B', 'C']\n['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H']\n" == ran.text("stdout")
+    assert ran.text("stdout") == "A ['B', 'C']\n['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H']\n"
 
 
 def test_refusals(fake: Lab) -> None:
@@ -92,7 +92,7 @@ def test_refusals(fake: Lab) -> None:
     fake.answer = refuse
     ran = fake.run("try:\n    llm_query('a')\nexcept SubcallError as e:\n    print('caught', e)\nSUBMIT(a=1)")
 
-    assert "caught no call is left\n" == ran.text("stdout")
+    assert ran.text("stdout") == "caught no call is left\n"
     assert "TypeError: SUBMIT: no call is left" in ran.text("error")
 
 
@@ -100,8 +100,8 @@ def test_submit_ends_the_cell(fake: Lab) -> None:
     """An accepted answer ends the cell well, also inside `except Exception`."""
     ran = fake.run("try:\n    SUBMIT(answer=(1, 2))\nexcept Exception:\n    pass\nprint('never')")
 
-    assert ("ok", "") == (ran.status, ran.text())
-    assert [("submit", {"fields": {"answer": [1, 2]}, "values": []})] == fake.asked
+    assert (ran.status, ran.text()) == ("ok", "")
+    assert fake.asked == [("submit", {"fields": {"answer": [1, 2]}, "values": []})]
 
 
 def test_interrupt_of_a_waiting_call(fake: Lab) -> None:
@@ -114,16 +114,16 @@ def test_interrupt_of_a_waiting_call(fake: Lab) -> None:
     ran = fake.stop(fake.begin("x = 1\nprint('ready')\nllm_query('a')"))
     fake.answer = answer
 
-    assert "interrupted" == ran.status
-    assert "1 B\n" == fake.run("print(x, llm_query('b'))").text("stdout")
+    assert ran.status == "interrupted"
+    assert fake.run("print(x, llm_query('b'))").text("stdout") == "1 B\n"
 
 
 def test_interrupt_of_a_loop(fake: Lab) -> None:
     """A busy cell ends, several times in a row."""
     for turn in range(3):
         ran = fake.stop(fake.begin(f"turn = {turn}\nprint('ready')\nwhile True: pass"))
-        assert "interrupted" == ran.status
-    assert "2\n" == fake.run("print(turn)").text()
+        assert ran.status == "interrupted"
+    assert fake.run("print(turn)").text() == "2\n"
 
 
 def test_interrupt_with_nothing_running(fake: Lab) -> None:
@@ -132,7 +132,7 @@ def test_interrupt_with_nothing_running(fake: Lab) -> None:
     fake.run("x = 1")
     fake.interrupt()
 
-    assert "1\n" == fake.run("print(x)").text()
+    assert fake.run("print(x)").text() == "1\n"
 
 
 def test_input_is_refused(fake: Lab) -> None:
@@ -145,11 +145,11 @@ def test_shutdown(fake: Lab) -> None:
     fake.run("x = 1")
     fake.wait(fake.sandbox.shutdown())
     fake.wait(fake.sandbox.shutdown())
-    assert "died" == fake.run("1").status
+    assert fake.run("1").status == "died"
     fake.start()
 
-    assert "False\n" == fake.run("print('x' in globals())").text()
-    assert 2 == fake.sandbox.starts
+    assert fake.run("print('x' in globals())").text() == "False\n"
+    assert fake.sandbox.starts == 2
 
 
 def test_start_twice_keeps_the_state_and_takes_the_new_handler(fake: Lab) -> None:
@@ -161,18 +161,19 @@ def test_start_twice_keeps_the_state_and_takes_the_new_handler(fake: Lab) -> Non
 
     fake.wait(fake.sandbox.start(other))
 
-    assert "1 other\n" == fake.run("print(x, llm_query('a'))").text()
+    assert fake.run("print(x, llm_query('a'))").text() == "1 other\n"
 
 
 def test_a_thread_that_outlives_its_cell(fake: Lab) -> None:
     """It gets a clear error when it asks while no cell runs."""
     fake.run(
         "import threading\ngo, got = threading.Event(), []\n"
-        "def late():\n    go.wait()\n    try: got.append(llm_query('a'))\n    except SubcallError as e: got.append(str(e))\n"
+        "def late():\n    go.wait()\n"
+        "    try: got.append(llm_query('a'))\n    except SubcallError as e: got.append(str(e))\n"
         "t = threading.Thread(target=late, daemon=True); t.start()\n"
         "threading.Timer(0.3, go.set).start()"
     )
     time.sleep(0.6)
 
     assert "no cell is running" in fake.run("t.join(5); print(got)").text()
-    assert [] == fake.asked
+    assert fake.asked == []

@@ -79,7 +79,7 @@ def test_llm_query_takes_text_only(prompt: Any) -> None:
     with pytest.raises(TypeError, match=type(prompt).__name__):
         names["llm_query"](prompt)
 
-    assert [] == channel.asked
+    assert channel.asked == []
 
 
 @pytest.mark.parametrize("function", ["llm_batch", "llm_query_batched"])
@@ -88,7 +88,7 @@ def test_llm_batch(function: str, capsys: pytest.CaptureFixture[str]) -> None:
     names, _, channel = make(replies)
 
     assert names[function](p for p in ("a", "b", "c")) == ["A", "B", "C"]
-    assert [("llm_batch", {"prompts": ["a", "b", "c"], "model": None})] == channel.asked
+    assert channel.asked == [("llm_batch", {"prompts": ["a", "b", "c"], "model": None})]
     assert capsys.readouterr() == ("", "")
 
 
@@ -96,7 +96,7 @@ def test_llm_batch_of_none() -> None:
     """No prompt, no call."""
     names, _, channel = make(replies)
 
-    assert ([], []) == (names["llm_batch"]([]), channel.asked)
+    assert (names["llm_batch"]([]), channel.asked) == ([], [])
 
 
 def test_llm_batch_of_one_text() -> None:
@@ -111,10 +111,10 @@ def test_llm_batch_keeps_what_succeeded(capsys: pytest.CaptureFixture[str]) -> N
     names, _, _ = make(replies)
     result = names["llm_batch"](["a", "bad 1", "c", "bad 3"])
 
-    assert ["A", "C"] == result[::2]
+    assert result[::2] == ["A", "C"]
     assert [("no bad 1", SubcallError), ("no bad 3", SubcallError)] == [(str(r), type(r)) for r in result[1::2]]
     out, err = capsys.readouterr()
-    assert "" == out
+    assert out == ""
     assert "2 of 4" in err
     assert "1, 3" in err
 
@@ -145,7 +145,7 @@ def test_llm_batch_takes_text_only(prompts: list[Any]) -> None:
     with pytest.raises(TypeError, match="str"):
         names["llm_batch"](prompts)
 
-    assert [] == channel.asked
+    assert channel.asked == []
 
 
 def test_submit() -> None:
@@ -166,7 +166,7 @@ def test_final_and_final_var() -> None:
         with pytest.raises(Submitted):
             submit()
 
-    assert [["x"], [[1, 2]], [3]] == [params["values"] for _, params in channel.asked]
+    assert [params["values"] for _, params in channel.asked] == [["x"], [[1, 2]], [3]]
 
 
 def test_submitted_passes_except_exception() -> None:
@@ -200,7 +200,7 @@ def test_a_value_that_cannot_leave() -> None:
     with pytest.raises(TypeError, match="SUBMIT: a value of type generator"):
         names["FINAL"](x for x in "ab")
 
-    assert [] == channel.asked
+    assert channel.asked == []
 
 
 def test_final_var_takes_a_name() -> None:
@@ -211,7 +211,7 @@ def test_final_var_takes_a_name() -> None:
     with pytest.raises(TypeError, match="FINAL"):
         names["FINAL_VAR"]({"a": 1})
 
-    assert [] == channel.asked
+    assert channel.asked == []
 
 
 def test_input_is_refused() -> None:
@@ -227,27 +227,29 @@ def changed(repl: Repl) -> dict[str, tuple[str, str, str]]:
 def test_changes() -> None:
     """What appeared, was rebound, grew in place or went is told once."""
     names, repl, _ = make()
-    assert {"changed": [], "removed": [], "restored": []} == repl.changes()
+    assert repl.changes() == {"changed": [], "removed": [], "restored": []}
 
     exec("a = 1\nb = [1]\nc = 'x'", names)
-    assert {"a": ("int", "", "1"), "b": ("list[int]", "1 items", "[1]"), "c": ("str", "1 characters", "'x'")} == (
-        changed(repl)
-    )
-    assert {} == changed(repl)
+    assert (changed(repl)) == {
+        "a": ("int", "", "1"),
+        "b": ("list[int]", "1 items", "[1]"),
+        "c": ("str", "1 characters", "'x'"),
+    }
+    assert changed(repl) == {}
 
     exec("a = 2", names)
-    assert {"a": ("int", "", "2")} == changed(repl)
+    assert changed(repl) == {"a": ("int", "", "2")}
 
     exec("b.append(2)", names)
-    assert {"b": ("list[int]", "2 items", "[1, 2]")} == changed(repl)
+    assert changed(repl) == {"b": ("list[int]", "2 items", "[1, 2]")}
 
     exec("b[0] = 9", names)
-    assert {"b": ("list[int]", "2 items", "[9, 2]")} == changed(repl)
+    assert changed(repl) == {"b": ("list[int]", "2 items", "[9, 2]")}
 
     exec("del a, c", names)
     told = repl.changes()
     assert ([], {"a", "c"}) == (told["changed"], set(told["removed"]))
-    assert {"changed": [], "removed": [], "restored": []} == repl.changes()
+    assert repl.changes() == {"changed": [], "removed": [], "restored": []}
 
 
 def test_in_place_changes_of_frames_and_dicts() -> None:
@@ -268,7 +270,7 @@ def test_what_is_no_variable_is_not_listed() -> None:
     exec("import math, os.path as p\nfrom collections import Counter, OrderedDict as O\n_x = 1\n__y = 2", names)
     exec("from math import sqrt\nfrom json import dumps", names)
 
-    assert {"changed": [], "removed": [], "restored": []} == repl.changes()
+    assert repl.changes() == {"changed": [], "removed": [], "restored": []}
 
 
 def test_own_functions_and_classes_are_listed() -> None:
@@ -296,9 +298,9 @@ def test_reserved_names_are_restored() -> None:
 
     told = repl.changes()
     assert {"llm_query", "SUBMIT", "FINAL"} == set(told["restored"])
-    assert [] == told["changed"]
+    assert told["changed"] == []
     assert own == {name: names[name] for name in RESERVED}
-    assert [] == repl.changes()["restored"]
+    assert repl.changes()["restored"] == []
 
 
 def test_names_that_are_no_text() -> None:
@@ -319,9 +321,9 @@ def test_hostile_values_in_the_namespace() -> None:
     }
 
     assert {"bad", "odd", "good"} == set(changed(repl))
-    assert {} == changed(repl)
+    assert changed(repl) == {}
     names["llm_query"] = names["odd"]
-    assert ["llm_query"] == repl.changes()["restored"]
+    assert repl.changes()["restored"] == ["llm_query"]
 
 
 def test_show_vars() -> None:
@@ -330,10 +332,10 @@ def test_show_vars() -> None:
     exec("text = 'a\\nb'\nnumbers = list(range(1000))\nimport math", names)
     shown = names["SHOW_VARS"]()
 
-    assert [
+    assert str(shown).splitlines() == [
         "text     str        3 characters  'a\\nb'",
         "numbers  list[int]  1,000 items   [0, 1, 2, 3, 4, 5, ...]",
-    ] == str(shown).splitlines()
+    ]
     assert str(shown) == repr(shown)
     assert isinstance(shown, str)
 
@@ -342,7 +344,7 @@ def test_show_vars_of_none() -> None:
     """An empty namespace says so."""
     names, _, _ = make()
 
-    assert "(no variables)" == str(names["SHOW_VARS"]())
+    assert str(names["SHOW_VARS"]()) == "(no variables)"
 
 
 def test_forget() -> None:

@@ -78,9 +78,9 @@ def test_big_text_is_an_ordinary_str(kernel: Lab) -> None:
     kernel.put(text="ab" * BIG)
     made = f"'ab' * {BIG}"
 
-    assert (True, True, True, True) == kernel.fetch(
+    assert kernel.fetch(
         f"(text == {made}, hash(text) == hash({made}), {{text: 1}}[{made}] == 1, (text + 'c').endswith('bc'))"
-    )
+    ) == (True, True, True, True)
     assert kernel.say("text.isascii(), text.count('ab')") == f"True {BIG}"
 
 
@@ -266,9 +266,7 @@ def test_classes_of_the_notebook(kernel: Lab) -> None:
         Point=nb["Point"],
     )
 
-    assert kernel.say("colours, colours[0] is type(colours[0]).RED") == (
-        "[<Colour.RED: 1>, <Colour.BLUE: 'b'>] True"
-    )
+    assert kernel.say("colours, colours[0] is type(colours[0]).RED") == ("[<Colour.RED: 1>, <Colour.BLUE: 'b'>] True")
     assert kernel.say("repr(level), level + 1") == "<Level.LOW: 1> 2"
     assert kernel.say("point, point.norm(), Point(6, 8).norm()") == "Point(x=3, y=4) 5.0 10.0"
     assert kernel.say("type(point) is Point, point == Point(3, 4)") == "True True"

@@ -202,7 +202,7 @@ def test_numpy_scalars_and_generator(kernel: Lab) -> None:
     generator = np.random.default_rng(3)
     kernel.put(scalars=[np.float32(1.5), np.int8(-1), np.bool_(True), np.datetime64("2024-01-01")], rng=generator)
 
-    assert ["float32", "int8", "bool", "datetime64"] == kernel.fetch("[type(s).__name__ for s in scalars]")
+    assert kernel.fetch("[type(s).__name__ for s in scalars]") == ["float32", "int8", "bool", "datetime64"]
     assert generator.random() == float(kernel.say("rng.random()"))
 
 
@@ -236,5 +236,7 @@ def test_image(kernel: Lab, mode: str) -> None:
     expected = Image.radial_gradient("L").resize((40, 30)).convert(mode)
     kernel.put(image=expected)
 
-    assert (expected.mode, expected.size, expected.tobytes()) == kernel.fetch("(image.mode, image.size, image.tobytes())")
+    assert (expected.mode, expected.size, expected.tobytes()) == kernel.fetch(
+        "(image.mode, image.size, image.tobytes())"
+    )
     assert expected.getpalette() == kernel.fetch("image.getpalette()")

@@ -125,7 +125,8 @@ def test_a_refused_variable_leaves_the_running_sandbox_as_it_was(kernel: Lab) ->
 
 LOADERS = {
     "setstate": (
-        "class Odd:\n    def __setstate__(self, state): raise ValueError('will\\nnot')\n    def __init__(self): self.a = 1",
+        "class Odd:\n    a = 0\n    def __init__(self): self.a = 1\n"
+        "    def __setstate__(self, state): raise ValueError('will\\nnot')",
         "ValueError",
     ),
     "exit": (

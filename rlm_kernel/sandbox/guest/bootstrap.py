@@ -19,12 +19,12 @@ def _bootstrap(sources: "dict[str, str]", parent_pid: "int | None") -> None:
     package = "rlm_guest"
 
     class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]  # importlib's protocol
             if name == package or (name.partition(".")[0] == package and name.partition(".")[2] in sources):
                 return importlib.util.spec_from_loader(name, self, is_package=name == package)
             return None
 
-        def exec_module(self, module):  # type: ignore[no-untyped-def]
+        def exec_module(self, module):  # type: ignore[no-untyped-def]  # importlib's protocol
             name = module.__name__.partition(".")[2] or "__init__"
             file = f"<{package}.{name}>"
             linecache.cache[file] = (len(sources[name]), None, sources[name].splitlines(keepends=True), file)
@@ -34,6 +34,6 @@ def _bootstrap(sources: "dict[str, str]", parent_pid: "int | None") -> None:
         del sys.modules[name]
     sys.meta_path[:] = [f for f in sys.meta_path if type(f).__qualname__ != Loader.__qualname__]
     sys.meta_path.append(Loader())
-    from rlm_guest.kernel import install  # type: ignore[import-not-found]
+    from rlm_guest.kernel import install  # type: ignore[import-not-found]  # made just now
 
     install(parent_pid)

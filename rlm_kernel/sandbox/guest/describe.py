@@ -72,7 +72,7 @@ def _frame_size(value: object) -> str:
     if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) for n in shape):
         return ""
     if hasattr(value, "columns") or hasattr(value, "column_names"):
-        return f"{shape[0]:,} rows x {shape[1]:,} columns" if len(shape) == 2 else ""  # noqa: PLR2004
+        return f"{shape[0]:,} rows x {shape[1]:,} columns" if len(shape) == 2 else ""
     dtype = getattr(value, "dtype", None)
     return f"shape {shape}" + (f", {dtype}" if dtype is not None else "")
 
@@ -91,7 +91,7 @@ def _size(value: object) -> str:
     if _type_name(value) == "Image" and hasattr(value, "mode"):
         return f"{getattr(value, 'width', '?')} x {getattr(value, 'height', '?')} pixels, {value.mode}"
     if isinstance(value, PurePath) and hasattr(value, "stat"):
-        return f"{value.stat().st_size:,} bytes" if value.is_file() else "no such file"  # type: ignore[attr-defined]
+        return f"{value.stat().st_size:,} bytes" if value.is_file() else "no such file"  # type: ignore[attr-defined]  # a concrete path
     if hasattr(value, "__len__") and not isinstance(value, type) and not hasattr(value, "dtype"):
         return f"{len(value):,} items"
     return ""
@@ -114,7 +114,7 @@ def _preview(value: object, limit: int) -> str:
         return _array(value)
     if isinstance(value, Mapping):
         keys = ", ".join(_glance.repr(k) for k, _ in zip(value, range(20), strict=False))
-        more = ", …" if len(value) > 20 else ""  # noqa: PLR2004
+        more = ", …" if len(value) > 20 else ""
         shown: Mapping[Any, Any] = value if type(value) is dict else {}
         return f"keys: {keys}{more}" + (f"\n{_glance.repr(shown)}" if shown else "")
     return _glance.repr(value)
@@ -137,7 +137,7 @@ def _frame(value: Any, limit: int) -> str:
     names = list(value.columns)
     types_ = list(value.dtypes)
     columns = ", ".join(f"{n} ({t})" for n, t in list(zip(names, types_, strict=False))[:60])
-    more = f", … {len(names) - 60} more" if len(names) > 60 else ""  # noqa: PLR2004
+    more = f", … {len(names) - 60} more" if len(names) > 60 else ""
     text = f"columns: {columns}{more}"
     head = value.head(3)
     if hasattr(head, "iloc"):

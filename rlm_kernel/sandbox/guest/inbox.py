@@ -44,13 +44,13 @@ def _load(parcel: dict[str, Any]) -> Any:
 def _unpickle(fd: int, parcel: dict[str, Any]) -> Any:
     if not parcel["buffers"]:
         with open(fd, "rb", closefd=False) as file:
-            return pickle.load(file)  # noqa: S301
+            return pickle.load(file)  # noqa: S301 - from the host
     whole = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
     buffers = []
     for offset, size, readonly in parcel["buffers"]:
         view = whole[offset : offset + size]
         buffers.append(view.toreadonly() if readonly else view)
-    return pickle.loads(whole[: parcel["size"]], buffers=buffers)  # noqa: S301
+    return pickle.loads(whole[: parcel["size"]], buffers=buffers)  # noqa: S301 - from the host
 
 
 def _read(fd: int, size: int) -> bytes:

@@ -52,7 +52,7 @@ class Guest:
     def _before(self, info: Any) -> None:
         # ipykernel sets these anew for every cell that may use stdin; the stdin channel belongs to the pump
         builtins.input = refuse_input
-        getpass.getpass = refuse_input  # type: ignore[assignment]
+        getpass.getpass = refuse_input  # type: ignore[assignment]  # it never returns
 
     def _after(self, result: Any) -> None:
         sys.stdout.flush()
@@ -85,7 +85,7 @@ class Guest:
         if last < len(frames) - 1 and not frames[-1].filename.startswith("<rlm_guest"):
             shown.append(self._frame(frames[-1], False))
         out = ["Traceback:"]
-        out += shown if len(shown) <= 8 else [*shown[:4], f"  … {len(shown) - 7} more frames …", *shown[-3:]]  # noqa: PLR2004
+        out += shown if len(shown) <= 8 else [*shown[:4], f"  … {len(shown) - 7} more frames …", *shown[-3:]]
         if value.__cause__ is not None:
             out.insert(0, f"(caused by {type(value.__cause__).__name__}: {value.__cause__})")
         return out + [line.rstrip() for line in lines]

@@ -104,7 +104,7 @@ class Repl:
         if len(failed) == len(result):
             raise SubcallError(f"all {len(result)} calls failed, the first with: {result[0]}")
         if failed:
-            where = ", ".join(map(str, failed[:10])) + (", …" if len(failed) > 10 else "")  # noqa: PLR2004
+            where = ", ".join(map(str, failed[:10])) + (", …" if len(failed) > 10 else "")
             print(
                 f"llm_batch: {len(failed)} of {len(result)} calls failed (a SubcallError stands at index {where})",
                 file=sys.stderr,
