@@ -10,13 +10,15 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import inspect
 import pathlib
 import typing
 import uuid
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic import TypeAdapter
 
 from rlm_kernel.errors import closest
 from rlm_kernel.foreign import foreign_type
@@ -27,9 +29,13 @@ _TYPES: dict[str, Any] = {
     **{t.__name__: t for t in (str, int, float, bool, bytes, list, dict, tuple, set, frozenset, object)},
     **{t.__name__: t for t in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)},
     **{t.__name__: t for t in (decimal.Decimal, pathlib.Path, uuid.UUID)},
-    **{n: getattr(typing, n) for n in ("Any", "Literal", "Optional", "Union", "List", "Dict", "Tuple", "Set")},
+    **{n: getattr(typing, n) for n in ("Any", "Literal", "Optional", "Union")},
+    **{t.__name__.title(): t for t in (list, dict, tuple, set)},
     "None": None,
 }
+
+
+_ARITY: dict[Any, int] = {list: 1, set: 1, frozenset: 1, dict: 2}
 
 
 class TypeReader:
@@ -50,7 +56,11 @@ class TypeReader:
             case ast.Constant(value=None):
                 return None
             case ast.Constant(value=str() as quoted):
-                return self.read(ast.parse(quoted, mode="eval").body, at + 1)
+                try:
+                    inside = ast.parse(quoted, mode="eval").body
+                except (SyntaxError, ValueError):
+                    self._fail("this is not a type", at)
+                return self.read(inside, at + 1)
             case ast.Name(id=name):
                 return self._named(name, at)
             case ast.Attribute():
@@ -58,22 +68,31 @@ class TypeReader:
             case ast.BinOp(op=ast.BitOr()):
                 return typing.Union[self.read(node.left, shift), self.read(node.right, shift)]  # noqa: UP007 - built at run time
             case ast.Subscript():
-                base = self.read(node.value, shift)
-                inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-                if base is typing.Literal:
-                    return typing.Literal[tuple(self._literal(x, shift) for x in inner)]
-                arguments = tuple(... if _is_ellipsis(x) else self.read(x, shift) for x in inner)
-                try:
-                    return base[arguments if len(arguments) > 1 else arguments[0]]
-                except TypeError as error:
-                    self._fail(str(error), at)
+                return self._subscript(node, shift)
         return self._fail("this is not a type", at)
+
+    def _subscript(self, node: ast.Subscript, shift: int) -> Any:
+        at = node.col_offset + shift
+        base = self.read(node.value, shift)
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if not inner or len(inner) != _ARITY.get(base, len(inner)):
+            self._fail(f"{ast.unparse(node.value)} takes {_ARITY.get(base, 'some')} in its brackets", at)
+        if base is typing.Literal:
+            return typing.Literal[tuple(self._literal(x, shift) for x in inner)]
+        arguments = tuple(... if _is_ellipsis(x) else self.read(x, shift) for x in inner)
+        try:
+            return base[arguments if len(arguments) > 1 else arguments[0]]
+        except TypeError as error:
+            return self._fail(str(error), at)
 
     def _literal(self, node: ast.expr, shift: int) -> Any:
         try:
-            return ast.literal_eval(node)
+            value = ast.literal_eval(node)
         except ValueError:
-            self._fail("Literal takes constants", node.col_offset + shift)
+            value = ...
+        if not isinstance(value, str | int | bytes | None):
+            self._fail("Literal takes texts and numbers", node.col_offset + shift)
+        return value
 
     def _named(self, name: str, at: int) -> Any:
         if name in self._namespace and isinstance(self._namespace[name], type):
@@ -102,8 +121,9 @@ class TypeReader:
         module = self._namespace.get(root.id)
         if module is None and (kind := foreign_type(f"{root.id}.{'.'.join(path)}")) is not None:
             return kind
-        for part in path:
-            module = getattr(module, part, None)
+        for part in path:  # looked up without running anything: not a property, not a module's own __getattr__
+            known = isinstance(module, ModuleType | type)
+            module = inspect.getattr_static(module, part, None) if known else None
         if not isinstance(module, type):
             self._fail(f"unknown type '{ast.unparse(node)}'", at)
         return foreign_type(module)
@@ -117,7 +137,7 @@ class TypeReader:
             )
         try:
             TypeAdapter(kind)
-        except (PydanticSchemaGenerationError, PydanticUserError):
+        except Exception:  # noqa: BLE001 - PydanticUserError, and what foreign classes raise on being looked at
             self._fail(f"'{ast.unparse(node)}' is no type that pydantic can check", node.col_offset + shift)
 
 

@@ -65,21 +65,23 @@ def drain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: 
     end = object()
     future = submit(start(events.put))
     future.add_done_callback(lambda _: events.put(end))
-    interrupted = False
+    interrupted = asked = False
     failure: BaseException | None = None
-    while True:
+    ended = False
+    while not ended:
         try:
+            if (interrupted or failure is not None) and not asked:
+                stop()
+                asked = True
             event = events.get()
             if event is end:
-                break
-            if failure is None:
+                ended = True
+            elif failure is None:
                 deliver(event)
-        except KeyboardInterrupt:
-            interrupted = True
-            stop()
+        except KeyboardInterrupt:  # a second one, in the middle of all this, is no other than the first
+            interrupted, asked = True, False
         except Exception as error:  # noqa: BLE001 - a callback of the user's: the run ends, then it is raised
             failure = error
-            stop()
     if failure is not None:
         with contextlib.suppress(Exception):
             future.result()

@@ -36,7 +36,14 @@ async def complete(model: Model, request: Request, on_delta: OnDelta | None = No
     except RLMError:
         raise
     except Exception as error:
-        raise ModelError(f"{model.name} failed: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{model.name} failed: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a foreign __str__
+        return type(error).__name__
 
 
 class Calls:
@@ -153,6 +160,8 @@ class Calls:
         return {"error": failed} if failed else {"text": reply}
 
     def _submit(self, params: Mapping[str, Any]) -> None:
+        if self.fatal.done():
+            raise RefusedError("the run is over")
         if self.answer is not None:
             return
         fields, values = params.get("fields"), params.get("values")

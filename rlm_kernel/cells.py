@@ -61,7 +61,12 @@ class Cells:
         """
         reports: list[CellReport] = []
         for position, block in enumerate(blocks, 1):
-            report = await self._one(iteration, block)
+            self._guard.check()
+            try:
+                report = await self._one(iteration, block)
+            except EndError as end:
+                end.reports = [*reports, *end.reports]
+                raise
             skipped = len(blocks) - position
             if report.status not in ("ok", "submitted") and skipped:
                 report = replace(report, note=f"{report.note} ({skipped} later block(s) were not run.)".strip())
@@ -85,7 +90,7 @@ class Cells:
 
         started = time.monotonic()
         result, status, end = await self._execute(code, on_chunk)
-        if self._calls.answer is not None:
+        if self._calls.answer is not None and not isinstance(end, RLMError):
             status, end = "submitted", None
         self._emit(
             ev.CellFinished,
@@ -100,9 +105,12 @@ class Cells:
         if result.status == "died" and status not in ("submitted", "interrupted"):
             note = f"{note} {_REPLACED}"
             await self._replace_sandbox(iteration)
+        report = CellReport(number, status, output, result.changed, result.removed, result.restored, note)
+        if isinstance(end, EndError):
+            end.reports = [report]
         if end is not None:
             raise end
-        return CellReport(number, status, output, result.changed, result.removed, result.restored, note)
+        return report
 
     def _note(self, status: str) -> str:
         if status == "timeout":
@@ -119,7 +127,7 @@ class Cells:
         outcome = await self._guard.wait(running, min((s for s in (left, limit) if s is not None), default=None))
         if outcome == "done":
             result = running.result()
-            return result, result.status, None
+            return result, result.status, self._calls.fatal.result() if self._calls.fatal.done() else None
         result = await self._halt(running)
         if outcome != "late":
             return result, "interrupted", self._guard.end(outcome)

@@ -76,13 +76,21 @@ def check(option: dataclasses.Field[Any], value: Any) -> None:
     Raises:
         InputError: with the option's name and what it takes.
     """
-    least = option.metadata["least"]
-    if least is None or (value is None and option.default is None) or (value is None and "None" in str(option.type)):
+    kind, least = str(option.type), option.metadata["least"]
+    if value is None and "None" in kind:
         return
-    whole = isinstance(option.default, int)
+    if kind == "bool" and not isinstance(value, bool):
+        raise InputError(f"{option.name} is True or False, not {value!r}")
+    if kind == "str | None" and not isinstance(value, str | os.PathLike):
+        raise InputError(f"{option.name} takes the name of a file, not {value!r}")
+    if "Sandbox" in kind and not (isinstance(value, str) or hasattr(value, "execute")):
+        raise InputError(f"{option.name} takes the name of a kernelspec or a Sandbox, not {value!r}")
+    if least is None:
+        return
+    whole = kind == "int"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise InputError(f"{option.name} takes {'a whole number' if whole else 'seconds'}, not {value!r}")
-    if value < least:
+    if not value >= least:
         raise InputError(f"{option.name} has to be at least {least:g}, not {value:g}")
 
 

@@ -73,6 +73,8 @@ def plain(value: Any, annotation: str) -> Any:
     if any(name in annotation for name in ("DataFrame", "Series", "ndarray", "Table", "Any")):
         return value
     match type(value).__name__:
+        case "Series" if annotation.lower().startswith("dict"):
+            return value.to_dict()
         case "ndarray" | "Series":
             return value.tolist()
         case "DataFrame":

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from rlm_kernel.budget import Ledger
 from rlm_kernel.errors import RLMError
 from rlm_kernel.events import StopReason
+from rlm_kernel.prompt import CellReport
 
 __all__ = ["EndError", "Guard", "Outcome", "settle"]
 
@@ -26,6 +27,8 @@ class EndError(Exception):
         super().__init__(detail)
         self.reason: StopReason = reason
         self.detail = detail
+        self.reports: list[CellReport] = []
+        """The cells of the turn that was cut short."""
 
 
 class Guard:
@@ -44,6 +47,15 @@ class Guard:
     def stop(self) -> None:
         """End the wait, and every later one."""
         self._stop.set()
+
+    def check(self) -> None:
+        """Go on only if nobody has stopped the run.
+
+        Raises:
+            EndError: somebody has.
+        """
+        if self._stop.is_set():
+            raise self.end("stopped")
 
     def begin_final(self) -> None:
         """A limit was reached: from now on the time for the last answer counts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import re
 from typing import Any
 
@@ -60,6 +61,6 @@ def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
         if args.get(name) is not None:
             given[name] = parse_value(option, args[name]) if isinstance(args[name], str) else args[name]
     out = args["out"]
-    if not out.isidentifier():
+    if not out.isidentifier() or keyword.iskeyword(out):
         raise InputError(f"-o takes a name to bind the result to, not {out!r}")
     return out, given, " ".join(words)

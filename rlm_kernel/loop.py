@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -110,16 +110,24 @@ class Run:
 
     # -- one turn ---------------------------------------------------------------------------------------------
     async def _iterate(self, *, final: bool = False) -> None:
+        self._guard.check()
         self.ledger.iterations += 1
         number = self.ledger.iterations
         self._emit(ev.IterationStarted, iteration=number, prompt=self._unsent, final=final)
         self._messages.append(Message("user", self._unsent))
         completion, blocks = await self._ask(number)
         self._messages.append(Message("assistant", completion.text))
-        self._unsent = "The last block was stopped when the time was over."
-        reports = await self._cells.run(number, blocks)
+        try:
+            reports = await self._cells.run(number, blocks)
+        except EndError as end:
+            self._observe(number, end.reports, completion)
+            raise
         failed = not reports or any(r.status not in ("ok", "submitted") for r in reports)
         self.ledger.errors = self.ledger.errors + 1 if failed else 0
+        self._observe(number, reports, completion)
+
+    def _observe(self, number: int, reports: Sequence[prompt.CellReport], completion: Completion) -> None:
+        """What the model will be told of this turn."""
         status = prompt.status_line(self.ledger)
         limit = self.task.options.max_output_chars
         seen = prompt.observation(reports, status, limit) if reports else prompt.no_code(status)
@@ -145,10 +153,10 @@ class Run:
             (completion, seconds), _ = await self._guard.result(asyncio.gather(asking, self._starting))
         finally:
             await settle(asking)
-        if completion.stop_reason == "refusal":
-            raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
         price = cost(completion.usage, completion.model)
         self.ledger.settle(completion.usage, price)
+        if completion.stop_reason == "refusal":
+            raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
         blocks = prompt.read_code(completion.text)
         self._emit(
             ev.ModelFinished,

@@ -124,7 +124,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         view = View(story, quiet=options.quiet, verbose=options.verbose, silent=cell.rstrip().endswith(";"))
         try:
             with _usage_errors():
-                result = background.drain(lambda emit: session.run(job, emit, story), view, lambda: _stop(session))
+                result = background.drain(lambda emit: session.run(job, emit, story), view, lambda: _stop(session, job))
         except (InterruptedRunError, RLMError) as error:
             if isinstance(error.result, Result):
                 self._notebook[out] = error.result
@@ -137,7 +137,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """One session per kernelspec, so that a question to another sandbox keeps the first one's state."""
         key = options.sandbox if options.sandbox is None or isinstance(options.sandbox, str) else id(options.sandbox)
         if key not in self._sessions:
-            self._sessions[key] = session = Session.of(options.sandbox)
+            self._sessions[key] = session = Session(options.sandbox)
             background.at_exit(id(session), session.reset)
         self._current = self._sessions[key]
         return self._current
@@ -217,8 +217,8 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         self._current = None
 
 
-def _stop(session: Session) -> None:
-    background.loop().call_soon_threadsafe(session.stop)
+def _stop(session: Session, job: Job | None = None) -> None:
+    background.loop().call_soon_threadsafe(session.stop, job)
 
 
 def _name(model: Any) -> str:

@@ -211,5 +211,11 @@ def read_code(reply: str) -> tuple[str, ...]:
     return tuple(
         token.content
         for token in _markdown.parse(reply)
-        if token.type == "fence" and token.info.strip().split(" ")[0].lower() in _FENCES and token.content.strip()
+        if token.type == "fence" and _tag(token.info) in _FENCES and token.content.strip()
     )
+
+
+def _tag(info: str) -> str:
+    """The first word after the backticks."""
+    words = info.split(maxsplit=1)
+    return words[0].lower() if words else ""

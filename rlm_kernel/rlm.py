@@ -60,7 +60,7 @@ class RLM:
         self._given = options
         self.options = defaults().merged(options)
         self._on_iteration, self._on_subcall, self._on_event = on_iteration, on_subcall, on_event
-        self._session = Session.of(self.options.sandbox)
+        self._session = Session(self.options.sandbox)
         _look_after(self, self._session)
 
     def __call__(self, question: str | None = None, /, **inputs: Any) -> Result:
@@ -80,13 +80,15 @@ class RLM:
             KeyboardInterrupt: stopped; `.result` holds the trajectory so far and the sandbox keeps its state.
         """
         job, story = self._prepare(question, inputs), Trajectory()
-        return background.drain(lambda emit: self._session.run(job, emit, story), self._deliver(story), self.interrupt)
+        return background.drain(
+            lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
+        )
 
     async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
         """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
         job, story = self._prepare(question, inputs), Trajectory()
         return await background.adrain(
-            lambda emit: self._session.run(job, emit, story), self._deliver(story), self.interrupt
+            lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
         )
 
     def start(self) -> None:
@@ -95,7 +97,10 @@ class RLM:
 
     def interrupt(self) -> None:
         """Stop the call that goes on, from any thread; it returns with `stop_reason` "interrupted"."""
-        background.loop().call_soon_threadsafe(self._session.stop)
+        self._stop(None)
+
+    def _stop(self, job: Job | None) -> None:
+        background.loop().call_soon_threadsafe(self._session.stop, job)
 
     def reset(self) -> None:
         """End the sandbox; the next call starts an empty one."""

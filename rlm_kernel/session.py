@@ -6,13 +6,14 @@ A session runs one question at a time, on the background loop; it knows no noteb
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rlm_kernel import events as ev
 from rlm_kernel.config import Options
-from rlm_kernel.errors import InputError, RLMError
+from rlm_kernel.errors import InputError, RecordingError, RLMError
 from rlm_kernel.loop import Run, Task
 from rlm_kernel.models import Recording, RunRecorder, resolve
 from rlm_kernel.models.base import Model
@@ -21,14 +22,13 @@ from rlm_kernel.prompt import system_prompt
 from rlm_kernel.result import Result
 from rlm_kernel.sandbox.base import RefusedError, Sandbox
 from rlm_kernel.sandbox.guest.describe import describe
+from rlm_kernel.sandbox.holding import Holding
 from rlm_kernel.sandbox.kernel import KernelSandbox
 from rlm_kernel.sandbox.launch import check_kernelspec
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Trajectory
 
 __all__ = ["Job", "Session"]
-
-_IMMUTABLE = (str, bytes, int, float, complex, bool, type(None))
 
 
 @dataclass(slots=True)
@@ -42,6 +42,8 @@ class Job:
     recorder: RunRecorder | None = None
     owned: tuple[Model, ...] = ()
     """Models that were made for this job and are closed with it."""
+    run: Run | None = None
+    stopped: bool = False
 
     @classmethod
     def prepare(cls, question: str, signature: Signature, variables: Mapping[str, Any], options: Options) -> Job:
@@ -71,6 +73,21 @@ class Job:
             model, sub_model = recorder.wrap(model), recorder.wrap(sub_model)
         return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned)
 
+    def save(self) -> None:
+        """Write the recording, if there is one.
+
+        Raises:
+            RecordingError: it cannot be written. An error that is on its way already is not replaced.
+        """
+        if self.recorder is not None:
+            on_its_way = sys.exc_info()[1]
+            try:
+                self.recorder.save()
+            except RecordingError as error:
+                if on_its_way is None:
+                    raise
+                on_its_way.add_note(str(error))
+
     async def close(self) -> None:
         """Release what was made for the job."""
         for model in self.owned:
@@ -86,26 +103,19 @@ def _by_name(model: Model, sub_model: Model, options: Options) -> dict[str | Non
     return found
 
 
-@dataclass(slots=True)
 class Session:
     """A sandbox and its runs. Every method is called on one asyncio loop.
 
     Args:
-        sandbox: where the code runs; started with the first run.
+        sandbox: where the code runs, a kernelspec or a sandbox of the caller's own; started with the first run.
     """
 
-    sandbox: Sandbox
-    last: Trajectory | None = None
-    running: Run | None = None
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _sent: dict[str, Any] = field(default_factory=dict)
-    """Immutable inputs that the sandbox still holds unchanged; they are not sent again."""
-    _stopped: bool = False
-
-    @classmethod
-    def of(cls, sandbox: str | Sandbox | None) -> Session:
-        """A session in a kernel of this kernelspec, or in a sandbox of the caller's own."""
-        return cls(KernelSandbox(sandbox) if sandbox is None or isinstance(sandbox, str) else sandbox)
+    def __init__(self, sandbox: str | Sandbox | None = None) -> None:
+        self.sandbox = KernelSandbox(sandbox) if sandbox is None or isinstance(sandbox, str) else sandbox
+        self.last: Trajectory | None = None
+        self._holding = Holding(self.sandbox)
+        self._turn = asyncio.Lock()
+        self._active: Job | None = None
 
     async def run(self, job: Job, on_event: ev.OnEvent, trajectory: Trajectory) -> Result:
         """Answer one question.
@@ -119,39 +129,40 @@ class Session:
             The result, also when a limit or the user ended the run: `stop_reason` says which.
 
         Raises:
-            RLMError: the model or the sandbox failed; `result` holds the trajectory so far.
+            RLMError: the model or the sandbox failed, or the recording could not be written; `result` holds the
+                trajectory so far.
         """
 
         def emit(event: ev.Event) -> None:
             trajectory.add(event)
-            self._follow(event)
             on_event(event)
 
-        async with self._turn:
-            self._stopped = False
-            if job.task.options.fresh:
-                await self.reset()
-            fresh = {k: v for k, v in job.variables.items() if k not in self._sent or self._sent[k] is not v}
-            await self.sandbox.put(fresh)
-            self._sent.update({k: v for k, v in fresh.items() if type(v) in _IMMUTABLE})
+        try:
+            async with self._turn:
+                self._active = job
+                if job.task.options.fresh:
+                    await self.reset()
+                await self._holding.put(job.variables)
 
-            async def restore() -> None:
-                self._sent = {k: v for k, v in job.variables.items() if type(v) in _IMMUTABLE}
-                await self.sandbox.put(job.variables)
+                async def restore() -> None:
+                    await self._holding.put(job.variables)
 
-            run = self.running = Run(job.task, job.model, job.models, self.sandbox, restore, emit)
-            if self._stopped:  # while the variables were being packed
-                run.stop()
-            try:
-                await run.go()
-            except RLMError as error:
+                job.run = Run(job.task, job.model, job.models, self._holding, restore, emit)
+                if job.stopped:  # while it waited for its turn, or its variables were packed
+                    job.run.stop()
+                self.last = trajectory
+                try:
+                    await job.run.go()
+                finally:
+                    job.save()
+        except RLMError as error:
+            if trajectory.run:
                 error.result = Result(trajectory)
-                raise
-            finally:
-                self.running, self.last = None, trajectory
-                if job.recorder is not None:
-                    job.recorder.save()
-                await job.close()
+            raise
+        finally:
+            if self._active is job:
+                self._active = None
+            await job.close()
         return Result(trajectory)
 
     async def start(self) -> None:
@@ -161,30 +172,23 @@ class Session:
             raise RefusedError("no question is being answered")
 
         async with self._turn:
-            await asyncio.gather(self.sandbox.start(nobody), asyncio.to_thread(preload))
+            await asyncio.gather(self._holding.start(nobody), asyncio.to_thread(preload))
 
-    def stop(self) -> None:
-        """Stop the run that goes on, if one does."""
-        self._stopped = True
-        if self.running is not None:
-            self.running.stop()
+    def stop(self, job: Job | None = None) -> None:
+        """Stop a run, also one that waits for its turn; without a job the one that goes on, if one does."""
+        job = job or self._active
+        if job is not None:
+            job.stopped = True
+            if job.run is not None:
+                job.run.stop()
 
     async def variables(self) -> str:
         """The sandbox's variables as text."""
         shown: list[str] = []
         async with self._turn:
-            result = await self.sandbox.execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
+            result = await self._holding.execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
         return "The sandbox is not running." if result.status == "died" else "".join(shown).rstrip("\n")
 
     async def reset(self) -> None:
         """Forget the sandbox's state; the next run starts a new one."""
-        self._sent.clear()
-        await self.sandbox.shutdown()
-
-    def _follow(self, event: ev.Event) -> None:
-        """Notice when the sandbox no longer holds an input as it was sent."""
-        if isinstance(event, ev.CellFinished):
-            for name in (*(v.name for v in event.changed), *event.removed):
-                self._sent.pop(name, None)
-            if event.status in ("died", "timeout"):
-                self._sent.clear()
+        await self._holding.shutdown()

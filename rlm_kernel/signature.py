@@ -10,6 +10,7 @@ import ast
 import builtins
 import io
 import keyword
+import re
 import tokenize
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlm_kernel.annotations import TypeReader
 from rlm_kernel.errors import SignatureError
-from rlm_kernel.foreign import plain
+from rlm_kernel.foreign import foreign_type, plain
 from rlm_kernel.sandbox.guest.repl import RESERVED
 
 __all__ = ["Field", "Signature"]
 
+_SHOWN = 60
+"""Characters of a signature that an error shows on each side of its place."""
+_ANNOTATED = re.compile(r"\b(typing|builtins)\.")
 _RESULT_NAMES = ("trajectory", "iterations", "usage", "cost", "total_time", "stop_reason", "detail", "values")
 
 
@@ -35,14 +39,22 @@ class Field:
     Attributes:
         name: a Python identifier.
         type: the type that pydantic checks; `str` unless said otherwise.
-        annotation: the type as it was written.
+        annotation: the type as it is shown to the model; made from the type unless given.
         description: shown to the model.
     """
 
     name: str
     type: Any = str
-    annotation: str = "str"
+    annotation: str = ""
     description: str = ""
+
+    def __post_init__(self) -> None:
+        kind = self.type
+        if not self.annotation:
+            plain_name = isinstance(kind, type) and not hasattr(kind, "__args__")
+            object.__setattr__(self, "annotation", kind.__name__ if plain_name else _ANNOTATED.sub("", str(kind)))
+        if isinstance(kind, type):
+            object.__setattr__(self, "type", foreign_type(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,15 @@ class Signature:
     inputs: tuple[Field, ...] = ()
     outputs: tuple[Field, ...] = (Field("answer"),)
     instructions: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            raise SignatureError("signature: the answer has no field")
+        for fields, check in ((self.inputs, input_problem), (self.outputs, output_problem)):
+            names = [f.name for f in fields]
+            for name in names:
+                if problem := check(name) or (f"'{name}' appears twice" if names.count(name) > 1 else ""):
+                    raise SignatureError(f"signature: {problem}")
 
     @classmethod
     def parse(cls, text: str, namespace: Mapping[str, Any] | None = None) -> Signature:
@@ -76,10 +97,10 @@ class Signature:
         outputs = reader.fields(arrow + 2, len(text)) if arrow is not None else (Field("answer"),)
         if not outputs:
             reader.fail("the answer has no field; write for example '-> answer: str'", len(text.rstrip()) - 1)
-        for field, start in zip(inputs, reader.starts[: len(inputs)], strict=True):
-            _check_input(field.name, reader, start)
-        for field, start in zip(outputs, reader.starts[len(inputs) :], strict=False):
-            _check_output(field.name, reader, start)
+        problems = [input_problem(f.name) for f in inputs] + [output_problem(f.name) for f in outputs]
+        for problem, start in zip(problems, reader.starts, strict=False):
+            if problem:
+                reader.fail(problem, start)
         return cls(inputs, outputs)
 
     def __str__(self) -> str:
@@ -111,7 +132,7 @@ class Signature:
         if missing := [n for n in names if n not in fields]:
             raise ValueError(f"missing {', '.join(missing)}; call {wanted}")
         if unknown := [n for n in fields if n not in names]:
-            raise ValueError(f"unknown field {', '.join(unknown)}; call {wanted}")
+            raise ValueError(f"unknown field {', '.join(n[:40] for n in unknown[:5])}; call {wanted}")
         return {f.name: _validate(f, fields[f.name]) for f in self.outputs}
 
 
@@ -131,16 +152,35 @@ def _validate(field: Field, value: Any) -> Any:
         raise ValueError(f"field '{field.name}' has to be {field.annotation}: {'; '.join(problems)}") from None
 
 
-def _check_input(name: str, reader: _Reader, start: int) -> None:
+def input_problem(name: str) -> str:
+    """Why an input cannot be called so; empty when it can."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return f"{name!r} is not a name"
     if name in RESERVED or name == "__rlm__":
-        reader.fail(f"'{name}' is a name of the REPL; rename the variable", start)
+        return f"'{name}' is a name of the REPL; rename the variable"
     if hasattr(builtins, name):
-        reader.fail(f"a variable called '{name}' would hide Python's own {name} in the REPL; rename it", start)
+        return f"a variable called '{name}' would hide Python's own {name} in the REPL; rename it"
+    return ""
 
 
-def _check_output(name: str, reader: _Reader, start: int) -> None:
-    if name in RESERVED or name in _RESULT_NAMES or name == "print" or name.startswith("_"):
-        reader.fail(f"an output cannot be called '{name}', that name is taken", start)
+def output_problem(name: str) -> str:
+    """Why a field of the answer cannot be called so; empty when it can."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return f"{name!r} is not a name"
+    taken = name in RESERVED or name in _RESULT_NAMES or name == "print" or name.startswith("_")
+    return f"an output cannot be called '{name}', that name is taken" if taken else ""
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _count_characters(tree: ast.AST, source: str) -> None:
+    """Python's parser counts bytes; columns are for people, who count characters."""
+    encoded = source.encode()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr | ast.arg | ast.stmt):
+            node.col_offset = len(encoded[: node.col_offset].decode())
 
 
 class _Reader:
@@ -154,7 +194,9 @@ class _Reader:
     def fail(self, why: str, at: int) -> typing.NoReturn:
         """Raise, pointing at column `at` (from 0)."""
         at = max(0, min(at, len(self.text)))
-        raise SignatureError(f"signature: {why}, at column {at + 1}: {self.text[:at]} ▸{self.text[at:]}".rstrip())
+        before, after = _one_line(self.text[:at]), _one_line(self.text[at:])
+        shown = f"{'…' * (len(before) > _SHOWN)}{before[-_SHOWN:]} ▸{after[:_SHOWN]}{'…' * (len(after) > _SHOWN)}"
+        raise SignatureError(f"signature: {why}, at column {at + 1}: {shown}".rstrip())
 
     def arrow(self) -> int | None:
         """Where `->` stands."""
@@ -180,40 +222,42 @@ class _Reader:
             self.fail("one line only", begin + part.index("\n"))
         head = "def _("  # the fields read like the parameters of a function, so Python's parser reads them
         shift = begin - len(head)
+        source = f"{head}{part}): pass"
         try:
-            tree = ast.parse(f"{head}{part}): pass")
+            tree = ast.parse(source)
+        except (RecursionError, MemoryError):
+            self.fail("too long", begin)
         except SyntaxError as error:
             at = min((error.offset or len(head) + 1) - 1 + shift, end)
             self._explain(begin, end)
             self.fail("cannot be read here (names separated by commas, 'name: type')", at)
+        _count_characters(tree, source)
         function = tree.body[0]
-        if len(tree.body) != 1 or not isinstance(function, ast.FunctionDef) or function.returns:
+        whole = len(tree.body) == 1 and isinstance(function, ast.FunctionDef) and not function.returns
+        if not isinstance(function, ast.FunctionDef) or not whole or function.body[0].col_offset != len(source) - 4:
             self.fail("names separated by commas, 'name: type', are expected", begin)
         arguments = function.args
-        for odd in (
-            arguments.vararg,
-            arguments.kwarg,
-            *arguments.posonlyargs,
-            *arguments.kwonlyargs,
-            *arguments.defaults,
-        ):
-            if odd is not None:
-                self.fail(
-                    "only names and types, no '*', '/' or defaults", getattr(odd, "col_offset", len(head)) + shift
-                )
+        odd = (arguments.vararg, arguments.kwarg, *arguments.posonlyargs, *arguments.kwonlyargs, *arguments.defaults)
+        if wrong := next((node for node in odd if node is not None), None):
+            self.fail("only names and types, no '*', '/' or defaults", wrong.col_offset + shift)
         found: list[Field] = []
         for argument in arguments.args:
-            start = argument.col_offset + shift
             if any(f.name == argument.arg for f in found):
-                self.fail(f"'{argument.arg}' appears twice", start)
-            self.starts.append(start)
-            if argument.annotation is None:
-                found.append(Field(argument.arg))
-            else:
-                kind = self._types.read(argument.annotation, shift)
-                self._types.check(kind, argument.annotation, shift)
-                found.append(Field(argument.arg, kind, ast.unparse(argument.annotation)))
+                self.fail(f"'{argument.arg}' appears twice", argument.col_offset + shift)
+            found.append(self._field(argument, shift))
         return tuple(found)
+
+    def _field(self, argument: ast.arg, shift: int) -> Field:
+        start = argument.col_offset + shift
+        self.starts.append(start)
+        if argument.annotation is None:
+            return Field(argument.arg)
+        try:
+            kind = self._types.read(argument.annotation, shift)
+            self._types.check(kind, argument.annotation, shift)
+        except RecursionError:
+            self.fail("too long a type", start)
+        return Field(argument.arg, kind, ast.unparse(argument.annotation))
 
     def _explain(self, begin: int, end: int) -> None:
         """Name the mistakes that people make: keywords and missing commas."""

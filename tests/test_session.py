@@ -41,7 +41,7 @@ def sent(*jobs: Job) -> list[list[str]]:
     sandbox = Counting()
 
     async def main() -> None:
-        session = Session.of(sandbox)
+        session = Session(sandbox)
         for each in jobs:
             await ask(session, each, ignore)
 
@@ -98,7 +98,7 @@ def test_a_value_that_code_rebound_before_it_was_killed_is_sent_again() -> None:
     sandbox.put = counted  # type: ignore[method-assign]
 
     async def main() -> Result:
-        session = Session.of(sandbox)
+        session = Session(sandbox)
         await ask(session, job([code("die"), *DONE], "x -> answer", inputs={"x": TEXT}), ignore)
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
 
@@ -111,7 +111,7 @@ def test_fresh_starts_with_nothing() -> None:
     sandbox = Counting()
 
     async def main() -> Result:
-        session = Session.of(sandbox)
+        session = Session(sandbox)
         await ask(session, job([code("mine = 1\nSUBMIT('x')")], "x -> answer", inputs={"x": TEXT}), ignore)
         look = code("SUBMIT(str('mine' in globals()))")
         return await ask(session, job([look], "x -> answer", inputs={"x": TEXT}, fresh=True), ignore)
@@ -132,7 +132,7 @@ def test_a_failed_put_forgets_nothing() -> None:
     sandbox = Picky()
 
     async def main() -> Result:
-        session = Session.of(sandbox)
+        session = Session(sandbox)
         with pytest.raises(InputError):
             await ask(session, job([], "x, bad -> answer", inputs={"x": TEXT, "bad": [1]}), ignore)
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
@@ -154,7 +154,7 @@ def test_a_start_that_failed_is_not_mistaken_for_delivery() -> None:
             await super().start(handler)
 
     async def main() -> Result:
-        session = Session.of(Reluctant())
+        session = Session(Reluctant())
         with pytest.raises(ModelError):
             await ask(session, job([code("x")], "x -> answer", inputs={"x": TEXT}), ignore)
         return await ask(session, job([code("SUBMIT(x[:6])")], "x -> answer", inputs={"x": TEXT}), ignore)
@@ -178,7 +178,7 @@ def test_a_stop_while_the_sandbox_starts_loses_no_input() -> None:
             await super().start(handler)
 
     async def main() -> tuple[Result, Result]:
-        session = Session.of(Slow())
+        session = Session(Slow())
 
         def on(event: ev.Event) -> None:
             if isinstance(event, ev.IterationStarted):
@@ -197,7 +197,7 @@ def test_a_sandbox_that_had_to_be_killed_holds_no_input(ending: str) -> None:
     released.clear()
 
     async def main() -> Result:
-        session = Session.of(Counting())
+        session = Session(Counting())
 
         def on(event: ev.Event) -> None:
             if isinstance(event, ev.CellStarted) and ending == "stop":
@@ -219,7 +219,7 @@ def test_variables_live_from_question_to_question() -> None:
     """The next question finds what the last one made."""
 
     async def main() -> Result:
-        session = Session.of(Counting())
+        session = Session(Counting())
         await ask(session, job([code("found = 42\nSUBMIT('x')")]), ignore)
         return await ask(session, job([code("SUBMIT(found)")], "-> n: int"), ignore)
 
@@ -230,7 +230,7 @@ def test_two_sessions_do_not_meet() -> None:
     """What one makes, the other does not see, also when they run at once."""
 
     async def main() -> list[Result]:
-        first, second = Session.of(Counting()), Session.of(Counting())
+        first, second = Session(Counting()), Session(Counting())
         await ask(first, job([code("mine = 1\nSUBMIT('x')")]), ignore)
         look = [code("SUBMIT('mine' in globals())")]
         return list(
@@ -247,7 +247,7 @@ def test_runs_of_one_session_take_turns() -> None:
     sandbox = Counting()
 
     async def main() -> list[Result]:
-        session = Session.of(sandbox)
+        session = Session(sandbox)
         slow = code("import time; time.sleep(0.05)\nn = globals().get('n', 0) + 1\nSUBMIT(n)")
         return list(await asyncio.gather(*(ask(session, job([slow], "-> n: int"), ignore) for _ in range(4))))
 
@@ -259,7 +259,7 @@ def test_the_variables_can_be_listed() -> None:
     """As text, and a sandbox that does not run says so."""
 
     async def main() -> tuple[str, str, str]:
-        session = Session.of(Counting())
+        session = Session(Counting())
         before = await session.variables()
         await ask(session, job([code("found = 42\nSUBMIT('x')")]), ignore)
         between = await session.variables()
@@ -279,7 +279,7 @@ def test_a_stop_while_variables_are_packed() -> None:
 
     async def main() -> tuple[Result, Result]:
         sandbox.packing = asyncio.Event()
-        session = Session.of(sandbox)
+        session = Session(sandbox)
         running = asyncio.create_task(ask(session, job(DONE, "x -> answer", inputs={"x": TEXT}), ignore))
         while not sandbox.puts:
             await asyncio.sleep(0)
@@ -296,7 +296,7 @@ def test_a_stop_between_runs_stops_nothing() -> None:
     """Stopping an idle session leaves the next question alone."""
 
     async def main() -> Result:
-        session = Session.of(Counting())
+        session = Session(Counting())
         session.stop()
         return await ask(session, job(DONE), ignore)
 
@@ -307,7 +307,7 @@ def test_a_stopped_run_keeps_its_trajectory() -> None:
     """`last` and the result hold what happened until then."""
 
     async def main() -> tuple[Session, Result]:
-        session = Session.of(Counting())
+        session = Session(Counting())
 
         def on(event: ev.Event) -> None:
             if isinstance(event, ev.CellOutput):
@@ -325,7 +325,7 @@ def test_an_error_carries_the_result() -> None:
     """Whoever catches it has the trajectory, and the session goes on."""
 
     async def main() -> tuple[BaseException, Result]:
-        session = Session.of(Counting())
+        session = Session(Counting())
         with pytest.raises(ModelError) as caught:
             await ask(session, job([code("print('found'); kept = 1"), ModelError("x")]), ignore)
         return caught.value, await ask(session, job([code("SUBMIT(kept)")], "-> n: int"), ignore)
@@ -352,7 +352,7 @@ def test_models_made_for_a_job_are_closed_and_others_are_not() -> None:
         made = Closing([])
         mine.owned = (made,)
         with pytest.raises(ModelError):
-            await ask(Session.of(Counting()), mine, ignore)
+            await ask(Session(Counting()), mine, ignore)
         assert made.closed == 1
 
     in_loop(main())
@@ -398,7 +398,7 @@ CELLS = [code("print(len(x))\nr = llm_batch(['one', 'two'])"), code("SUBMIT(n=le
 def record(path: Path, x: str = "abc", sandbox: Any = None) -> Result:
     async def main() -> Result:
         mine = job(CELLS, "x -> n: int, words: list", sub=str.upper, inputs={"x": x}, record=str(path))
-        return await ask(Session.of(sandbox or Counting()), mine, ignore)
+        return await ask(Session(sandbox or Counting()), mine, ignore)
 
     return in_loop(main())
 
@@ -407,7 +407,7 @@ def replay(path: Path, x: str = "abc", *, question: str = "What?", sandbox: Any 
     async def main() -> Result:
         options = Options(replay=str(path))
         mine = Job.prepare(question, Signature.parse("x -> n: int, words: list"), {"x": x}, options)
-        return await ask(Session.of(sandbox or Counting()), mine, ignore)
+        return await ask(Session(sandbox or Counting()), mine, ignore)
 
     return in_loop(main())
 
@@ -474,7 +474,7 @@ def test_a_changed_sub_prompt_drifts_even_if_the_code_catches_it(tmp_path: Path)
     async def main() -> Result:
         cell = "try:\n    r = llm_query('one')\nexcept BaseException:\n    r = 'none'\nSUBMIT(n=1, words=[r])"
         mine = job([code(cell)], "x -> n: int, words: list", sub="r", inputs={"x": "abc"}, record=str(path))
-        return await ask(Session.of(Counting()), mine, ignore)
+        return await ask(Session(Counting()), mine, ignore)
 
     in_loop(main())
     path.write_text(path.read_text().replace("llm_query('one')", "llm_query('other')"))
@@ -499,7 +499,7 @@ def test_a_failed_run_is_recorded_too(tmp_path: Path) -> None:
         mine = job([code("print(len(x))"), ModelError("overloaded")], "x -> n: int, words: list",
                    inputs={"x": "abc"}, record=str(path))  # fmt: skip
         with pytest.raises(ModelError):
-            await ask(Session.of(Counting()), mine, ignore)
+            await ask(Session(Counting()), mine, ignore)
 
     in_loop(main())
     assert "print(len(x))" in path.read_text()
@@ -512,7 +512,7 @@ def test_a_stopped_run_is_recorded_too(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
 
     async def main() -> Result:
-        session = Session.of(Counting())
+        session = Session(Counting())
         model = Hanging(ScriptedModel([code("print('found')")]), 2)
 
         def on(event: ev.Event) -> None:
@@ -531,7 +531,7 @@ def test_a_recording_that_cannot_be_written_keeps_the_answer(tmp_path: Path) -> 
 
     async def main() -> Any:
         with pytest.raises(RecordingError) as caught:
-            await ask(Session.of(Counting()), job(DONE, record=str(folder / "r.json")), ignore)
+            await ask(Session(Counting()), job(DONE, record=str(folder / "r.json")), ignore)
         return caught.value
 
     error = in_loop(main())
@@ -543,7 +543,7 @@ def test_a_failing_save_does_not_hide_the_models_error(tmp_path: Path) -> None:
     """The session closes its models and stays usable."""
 
     async def main() -> Result:
-        session = Session.of(Counting())
+        session = Session(Counting())
         with pytest.raises((ModelError, RecordingError)):
             await ask(session, job([ModelError("x")], record=str(tmp_path / "gone" / "r.json")), ignore)
         return await ask(session, job(DONE), ignore)

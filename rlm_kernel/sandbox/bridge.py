@@ -72,6 +72,8 @@ class Bridge:
             answer = {"id": number, "value": await self._handler(method, params)}
         except RefusedError as error:
             answer = _error(number, "RefusedError", str(error))
+        except Exception as error:  # noqa: BLE001 - a handler's own fault must not leave the guest waiting
+            answer = _error(number, "HostError", f"the host failed: {type(error).__name__}")
         if self._tasks.pop(number, None) is not None:
             self._done.append(answer)
             self._tick = _FIRST_TICK

@@ -45,8 +45,12 @@ class KernelSandbox:
         """Check and pack variables into files; see `Sandbox.put`."""
         if self._process is None:
             self._process = KernelProcess(self.kernelspec)
-        packing = asyncio.to_thread(pack, variables, self._process.folder)
-        self._parcels += await packing
+        try:
+            self._parcels += await asyncio.to_thread(pack, variables, self._process.folder)
+        except TransferError:
+            if not self.running and not self._parcels:
+                await self.shutdown()
+            raise
 
     async def start(self, handler: Handler) -> None:
         """Start the kernel unless it runs, then load the variables; see `Sandbox.start`."""

@@ -69,9 +69,11 @@ class Channel:
             slot.ready.acquire()
         except BaseException:  # KeyboardInterrupt in the thread that waits: the call is not wanted any more
             with self._news:
-                if self._open.pop(number, None) is not None:
+                unsent = [c for c in self._new if c["id"] != number]
+                if self._open.pop(number, None) is not None and len(unsent) == len(self._new):
                     self._forget.append(number)
                     self._news.notify()
+                self._new = unsent
             raise
         if "error" in slot.answer:
             raise HostError(str(slot.answer["error"]["kind"]), str(slot.answer["error"]["message"]))
