@@ -40,7 +40,9 @@ class FakeSandbox:
         self._staged: dict[str, Any] = {}
         self._repl: Repl | None = None
         self._namespace: dict[str, Any] = {}
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._in_code: int | None = None
+        """The thread that runs model code this very moment; idents are used again, so it is taken back at once."""
         self._bridge: Bridge | None = None
         self._answers: asyncio.AbstractEventLoop | None = None
         self._answer: Callable[[str], None] = lambda text: None
@@ -73,11 +75,14 @@ class FakeSandbox:
             loop.call_soon_threadsafe(on_chunk, Chunk(kind, text))  # type: ignore[arg-type]  # a Literal
 
         def work() -> None:
-            status.append(self._exec(code, say))
-            loop.call_soon_threadsafe(done.set)
+            try:
+                status.append(self._exec(code, say))
+            except KeyboardInterrupt:  # it came a moment late
+                status.append("interrupted")
+            finally:
+                loop.call_soon_threadsafe(done.set)
 
-        self._thread = threading.Thread(target=work, name="rlm-fake-sandbox", daemon=True)
-        self._thread.start()
+        threading.Thread(target=work, name="rlm-fake-sandbox", daemon=True).start()
         await done.wait()
         if self._bridge is not None:
             self._bridge.cancel("the cell that asked has ended")
@@ -87,9 +92,10 @@ class FakeSandbox:
 
     async def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell's thread. A cell that waits for a call is let go at once."""
-        if self._thread is not None and self._thread.ident is not None:
-            raising = ctypes.pythonapi.PyThreadState_SetAsyncExc
-            raising(ctypes.c_ulong(self._thread.ident), ctypes.py_object(KeyboardInterrupt))
+        with self._lock:
+            if self._in_code is not None:
+                raising = ctypes.pythonapi.PyThreadState_SetAsyncExc
+                raising(ctypes.c_ulong(self._in_code), ctypes.py_object(KeyboardInterrupt))
         if self._bridge is not None:
             self._bridge.cancel("interrupted")
 
@@ -126,6 +132,8 @@ class FakeSandbox:
                 say("stdout", text.getvalue())
 
         self._namespace["__builtins__"] = {**vars(builtins), "print": show, "input": refuse_input}
+        with self._lock:
+            self._in_code = threading.get_ident()
         try:
             tree = ast.parse(code)
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -145,4 +153,7 @@ class FakeSandbox:
             )
             say("error", f"line {line}: {''.join(traceback.format_exception_only(error))}")
             return "error"
+        finally:
+            with self._lock:
+                self._in_code = None
         return "ok"

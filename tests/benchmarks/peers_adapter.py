@@ -38,9 +38,7 @@ class RlmKernel(Adapter):
     def submit(self, expression):
         return f"SUBMIT(answer={expression})"
 
-    def run(
-        self, lm, context, *, tools=None, values=None, cell_timeout=None, llm_concurrency=None, max_depth=1
-    ):
+    def run(self, lm, context, *, tools=None, values=None, cell_timeout=None, llm_concurrency=None, max_depth=1):
         if tools:
             raise Unsupported("no host tools yet")
         if max_depth > 1:
