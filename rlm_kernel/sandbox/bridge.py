@@ -95,7 +95,19 @@ class Bridge:
         self._timer = None
         self._owed = False
         done, self._done = self._done, []
-        self._send(json.dumps({"done": done}))
+        try:
+            text = json.dumps({"done": done})
+        except (TypeError, ValueError):  # a handler's answer that is no JSON: the others must not suffer
+            text = json.dumps({"done": [_sendable(answer) for answer in done]})
+        self._send(text)
+
+
+def _sendable(answer: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(answer)
+    except (TypeError, ValueError) as error:
+        return _error(answer["id"], "HostError", f"the host failed: {error}")
+    return answer
 
 
 def _error(number: int, kind: str, message: str) -> dict[str, Any]:

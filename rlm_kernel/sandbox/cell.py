@@ -34,7 +34,9 @@ class RunningCell:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.idle = False
         self.reply: Mapping[str, Any] | None = None
-        self.interrupted = False
+        self.interrupting = False
+        """The host has interrupted it."""
+        self._broken_off = ""
         self._on_chunk, self._on_flood = on_chunk, on_flood
         self._chars = 0
         self._tail: deque[Chunk] = deque()
@@ -62,7 +64,7 @@ class RunningCell:
         elif kind == "error" and content.get("ename") != "Submitted":
             lines = content.get("traceback")
             text = "\n".join(_text(line) for line in lines) if isinstance(lines, list) else ""
-            self.interrupted = content.get("ename") == "KeyboardInterrupt"
+            self._broken_off = _text(content.get("ename"))
             self._output(Chunk("error", (text or f"{content.get('ename')}: {content.get('evalue')}") + "\n"))
 
     @property
@@ -83,7 +85,7 @@ class RunningCell:
         status = "ok" if reply.get("status") == "ok" or reply.get("ename") == "Submitted" else "error"
         if self.flooded:
             status = "flooded"
-        elif self.interrupted:
+        elif self._broken_off == "KeyboardInterrupt" or (self.interrupting and self._broken_off == "CancelledError"):
             status = "interrupted"
         return CellResult(
             status,  # type: ignore[arg-type]  # one of the Literal, by the lines above
@@ -102,7 +104,9 @@ class RunningCell:
 
     def _output(self, chunk: Chunk) -> None:
         before = self._chars
-        self._chars += len(chunk.text)
+        self._chars += len(chunk.text) + sum(
+            len(v) for k, v in chunk.data.items() if isinstance(v, str) and k != "text/plain"
+        )
         if before <= MAX_OUTPUT_CHARS < self._chars:
             self._on_flood()
         if self._chars <= _KEPT_HEAD:

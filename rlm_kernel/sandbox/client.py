@@ -6,6 +6,7 @@ Everything that arrives is hostile: a message that cannot be read, or that belon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,12 +75,12 @@ class CellClient:
 
     async def close(self) -> None:
         """Close the sockets and end the reading."""
-        for task in self._readers:
+        readers, self._readers = self._readers, []
+        for task in readers:
             task.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await asyncio.gather(*readers, return_exceptions=True)
         self._bridge.cancel("the sandbox was shut down")
-        if self._readers:
-            self._readers = []
+        if readers:
             self._client.stop_channels()
 
     async def run(self, code: str, on_chunk: OnChunk, *, silent: bool = False) -> tuple[CellResult, Mapping[str, Any]]:
@@ -108,11 +109,17 @@ class CellClient:
             self._cell = None
             self._bridge.cancel("the cell that asked has ended")
 
-    def _flooded(self) -> None:
-        async def interrupt() -> None:
-            await self._process.manager.interrupt_kernel()
+    async def interrupt(self) -> None:
+        """Interrupt the running cell; the calls that its threads wait for are answered with an error."""
+        if (cell := self._cell) is None:
+            return
+        cell.interrupting = True
+        with contextlib.suppress(Exception):  # it may end this very moment, which is what was wanted
+            await self._process.interrupt()
+        self._bridge.cancel("interrupted")
 
-        task = asyncio.create_task(interrupt())
+    def _flooded(self) -> None:
+        task = asyncio.create_task(self.interrupt())
         self._interrupting.add(task)
         task.add_done_callback(self._interrupting.discard)
 
@@ -144,11 +151,14 @@ class CellClient:
             self._bridge.receive(str(message.content.get("prompt")))
 
     def _reply(self, text: str) -> None:
-        self._client.input(text)
+        if self._readers:  # else it is closed
+            self._client.input(text)
 
     async def _handle(self, method: str, params: Mapping[str, Any]) -> Any:
         if self._cell is None:
             raise RefusedError("no cell is running: a thread left by an earlier cell cannot ask")
+        if self._cell.interrupting:
+            raise RefusedError("interrupted")
         return await self.handler(method, params)
 
 

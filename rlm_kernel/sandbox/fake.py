@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlm_kernel.events import Variable
-from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk
+from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk, RefusedError
 from rlm_kernel.sandbox.bridge import Bridge
 from rlm_kernel.sandbox.guest.channel import Channel
 from rlm_kernel.sandbox.guest.repl import Repl, Submitted, refuse_input
@@ -40,6 +40,7 @@ class FakeSandbox:
         self._staged: dict[str, Any] = {}
         self._repl: Repl | None = None
         self._namespace: dict[str, Any] = {}
+        self._running = False
         self._lock = threading.Lock()
         self._in_code: int | None = None
         """The thread that runs model code this very moment; idents are used again, so it is taken back at once."""
@@ -54,7 +55,13 @@ class FakeSandbox:
     async def start(self, handler: Handler) -> None:
         """Make the namespace, or keep it."""
         loop = asyncio.get_running_loop()
-        self._bridge = Bridge(handler, self._give)
+
+        async def answer(method: str, params: Mapping[str, Any]) -> Any:
+            if not self._running:
+                raise RefusedError("no cell is running: a thread left by an earlier cell cannot ask")
+            return await handler(method, params)
+
+        self._bridge = Bridge(answer, self._give)
         if self._repl is None:
             self.starts += 1
             self._namespace = {"__name__": "__main__", "input": refuse_input}
@@ -68,6 +75,7 @@ class FakeSandbox:
         if self._repl is None:
             return CellResult("died")
         self.cells.append(code)
+        self._running = True
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         status: list[str] = []
 
@@ -84,6 +92,7 @@ class FakeSandbox:
 
         threading.Thread(target=work, name="rlm-fake-sandbox", daemon=True).start()
         await done.wait()
+        self._running = False
         if self._bridge is not None:
             self._bridge.cancel("the cell that asked has ended")
         told = self._repl.changes() if self._repl is not None else {"changed": [], "removed": [], "restored": []}

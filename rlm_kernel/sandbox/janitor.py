@@ -13,7 +13,7 @@ __all__ = ["Janitor"]
 
 _SCRIPT = """
 while read -r group; do groups="$groups $group"; done
-for group in $groups; do kill -9 -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
 rm -rf -- "$1"
 """
 

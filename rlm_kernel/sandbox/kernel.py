@@ -24,7 +24,7 @@ from rlm_kernel.sandbox.transfer import Parcel, pack
 
 __all__ = ["KernelSandbox"]
 
-_GUEST = ("__init__", "channel", "describe", "inbox", "kernel", "repl", "streams", "wire")
+_GUEST = ("__init__", "channel", "describe", "inbox", "kernel", "repl", "streams", "tracebacks", "wire")
 _START_SECONDS = 60.0
 
 
@@ -74,18 +74,18 @@ class KernelSandbox:
 
     async def execute(self, code: str, on_chunk: OnChunk) -> CellResult:
         """Run one cell; see `Sandbox.execute`."""
-        if self._client is None:
+        client = self._client
+        if client is None:
             return CellResult("died")
-        result, _ = await self._client.run(code, on_chunk)
-        if result.status == "died":
+        result, _ = await client.run(code, on_chunk)
+        if result.status == "died" and self._client is client:  # else it has been replaced meanwhile
             await self.shutdown()
         return result
 
     async def interrupt(self) -> None:
         """Interrupt the kernel the way its kernelspec says."""
-        if self._client is not None and self._process is not None:
-            with contextlib.suppress(Exception):  # it may end this very moment, which is what was wanted
-                await self._process.manager.interrupt_kernel()
+        if self._client is not None:
+            await self._client.interrupt()
 
     async def shutdown(self) -> None:
         """Kill the kernel and remove its folder; see `Sandbox.shutdown`."""
@@ -151,7 +151,7 @@ class KernelSandbox:
             raise SandboxError("the sandbox died while it loaded the variables; it may lack the memory for them")
         if result.status != "ok" or payload.get("failed"):
             failed = payload.get("failed") or [{"name": "?", "error": result.status}]
-            name, why = failed[0].get("name"), failed[0].get("error")
+            name, why = failed[0].get("name"), " ".join(str(failed[0].get("error")).split())
             raise TransferError(f"variable '{name}' could not be loaded in the sandbox: {why}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -89,6 +90,13 @@ class KernelProcess:
     async def alive(self) -> bool:
         """Whether the process runs."""
         return bool(await self.manager.is_alive())
+
+    async def interrupt(self) -> None:
+        """Interrupt it the way its kernelspec says."""
+        await self.manager.interrupt_kernel()
+        spec = self.manager.kernel_spec
+        if self.pid is not None and spec is not None and spec.interrupt_mode == "signal":
+            await self.manager.signal_kernel(signal.SIGURG)  # see guest/kernel.py; ignored by who knows nothing of it
 
     def last_words(self) -> str:
         """The last line that the process wrote, which usually says why it ended."""

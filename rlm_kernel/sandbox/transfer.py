@@ -28,8 +28,18 @@ _BIG = 256 * 2**10
 _HINTS: dict[type, str] = {
     types.GeneratorType: "pass list(...) of it",
     io.TextIOWrapper: "pass its text, or a pathlib.Path to the file",
+    memoryview: "pass bytes(...) of it",
     io.BufferedReader: "pass its bytes, or a pathlib.Path to the file",
 }
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, but for what it would send as something else: a file as its text, a view as its bytes."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, io.TextIOWrapper | memoryview):
+            raise pickle.PicklingError(f"cannot pickle {type(obj).__name__!r} object")
+        return super().reducer_override(obj)
 
 
 @dataclass(slots=True)
@@ -76,7 +86,7 @@ def _pack(name: str, value: Any, path: Path) -> Parcel:
     buffers: list[pickle.PickleBuffer] = []
     with path.open("wb") as file:
         try:
-            cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
+            _Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
         except Exception as error:  # noqa: BLE001 - a foreign __reduce__ may raise anything
             file.close()
             path.unlink(missing_ok=True)
@@ -95,7 +105,7 @@ def _pack(name: str, value: Any, path: Path) -> Parcel:
 def _why_not(name: str, value: Any, error: Exception) -> str:
     kind = type(value).__name__
     hint = next((text for cls, text in _HINTS.items() if isinstance(value, cls)), "pass the data it holds instead")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     return f"variable '{name}' ({kind}) cannot travel to the sandbox: {reason}; {hint}"
 
 

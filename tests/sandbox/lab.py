@@ -73,7 +73,15 @@ class Lab:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.later(work).result(PATIENCE_SECONDS)
+        return self.outcome(self.later(work))
+
+    def outcome(self, running: Future[Any]) -> Any:
+        """The result; a sandbox that does not come to one is shut down, so that the next test has another."""
+        try:
+            return running.result(PATIENCE_SECONDS)
+        except TimeoutError:
+            self.later(self.sandbox.shutdown()).result(PATIENCE_SECONDS)
+            raise
 
     async def handle(self, method: str, params: Mapping[str, Any]) -> Any:
         self.asked.append((method, params))
@@ -114,7 +122,7 @@ class Lab:
     def stop(self, running: Future[Ran]) -> Ran:
         """Interrupt a cell and see it end."""
         self.interrupt()
-        return running.result(PATIENCE_SECONDS)
+        return self.outcome(running)
 
     def say(self, expression: str) -> str:
         """What `print(expression)` prints inside."""
@@ -128,9 +136,18 @@ class Lab:
         assert ran.status == "ok", ran.text()
         return pickle.loads(base64.b64decode(ran.text("stdout")))
 
+    async def _end(self) -> None:
+        try:
+            await self.sandbox.shutdown()
+        finally:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
     def close(self) -> None:
         try:
-            self.wait(self.sandbox.shutdown())
+            self.later(self._end()).result(PATIENCE_SECONDS)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()

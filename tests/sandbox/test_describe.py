@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[Any, str, str, list[str]]] = {
     "arrow": (pa.table({"n": [1, 2]}), "Table", "2 rows x 1 columns", ["n (int64)"]),
     "array": (np.arange(6).reshape(2, 3), "ndarray", "shape (2, 3), int64", ["[0, 1, 2, 3, 4, 5]"]),
     "empty array": (np.empty((0, 3)), "ndarray", "shape (0, 3), float64", ["[]"]),
-    "0-d array": (np.array(5), "ndarray", "shape (), int64", ["[5]"]),
+    "0-d array": (np.array(5), "ndarray", "", ["5"]),
     "image": (Image.new("RGB", (40, 30)), "Image", "40 x 30 pixels, RGB", []),
     "date": (datetime.date(2024, 1, 1), "date", "", ["datetime.date(2024, 1, 1)"]),
     "no file": (pathlib.Path("/no/such"), "PosixPath", "no such file", ["/no/such"]),

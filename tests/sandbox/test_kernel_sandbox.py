@@ -98,8 +98,23 @@ def test_interrupts(kernel: Lab, code: str) -> None:
     kernel.answer = answer
     for turn in range(3):
         running = kernel.begin(f"turn = {turn}\nprint('ready', flush=True)\n{code}")
+        kernel.wait(asyncio.sleep(0.15))  # it is well under way
         assert kernel.stop(running).status == "interrupted"
         assert f"{turn} A\n" == kernel.run("print(turn, llm_query('a'))").text()
+
+
+@pytest.mark.parametrize("code", ["llm_query('wait')", "import threading\nthreading.Event().wait()"])
+def test_interrupts_after_polars(fresh: Lab, code: str) -> None:
+    """In the cell that imports polars, whose own handler lets a wait go on after a signal, an interrupt still works."""
+
+    async def endless(method: str, params: Mapping[str, Any]) -> Any:
+        await asyncio.sleep(60)
+
+    fresh.answer = endless
+    fresh.start()
+    running = fresh.begin(f"import polars\nprint('ready', flush=True)\n{code}")
+    fresh.wait(asyncio.sleep(0.3))
+    assert fresh.stop(running).status == "interrupted"
 
 
 def test_an_interrupt_with_nothing_running(kernel: Lab) -> None:
@@ -146,12 +161,15 @@ def test_killed_from_outside(fresh: Lab) -> None:
 
 
 @pytest.mark.parametrize("code", ["exit()", "quit()", "import sys\nsys.exit()", "raise SystemExit(1)", "%exit"])
-def test_leaving_is_no_death(kernel: Lab, code: str) -> None:
-    """`exit()` in model code does not lose the state."""
-    kernel.run("kept = 1")
-    kernel.run(code)
+def test_leaving_is_no_death(fresh: Lab, code: str) -> None:
+    """`exit()` in model code does not lose the state, now or a moment later."""
+    fresh.start()
+    fresh.run("kept = 1")
+    fresh.run(code)
+    fresh.run("import time\ntime.sleep(0.3)")
+    fresh.wait(asyncio.sleep(0.5))
 
-    assert kernel.run("print(kept)").text() == "1\n"
+    assert fresh.run("print(kept)").text() == "1\n"
 
 
 def test_the_environment_is_an_allow_list(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:

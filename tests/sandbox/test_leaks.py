@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import pathlib
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import psutil
 import pytest
@@ -56,6 +58,33 @@ def test_shutdown_while_a_cell_runs(fresh: Lab) -> None:
 
     assert running.result(DEADLINE_SECONDS).status == "died"
     assert before == folders()
+
+
+def test_a_start_right_after_a_shutdown(fresh: Lab) -> None:
+    """The end of a cell that was shut down does not touch the kernel that was started since."""
+    fresh.start()
+    running = fresh.begin("print('ready')\nwhile True: pass")
+    fresh.wait(fresh.sandbox.shutdown())
+    fresh.start()
+
+    assert running.result(DEADLINE_SECONDS).status == "died"
+    assert fresh.run("print(1)").text() == "1\n"
+    assert fresh.sandbox.running
+
+
+def test_shutdown_while_a_call_is_open(fresh: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is sent to sockets that are closed."""
+
+    async def endless(method: str, params: Mapping[str, Any]) -> Any:
+        await asyncio.sleep(60)
+
+    fresh.answer = endless
+    fresh.start()
+    running = fresh.begin("print('ready', flush=True)\nllm_query('a')")
+    fresh.wait(fresh.sandbox.shutdown())
+
+    assert running.result(DEADLINE_SECONDS).status == "died"
+    assert [message for record in caplog.records if "Bridge" in (message := record.getMessage())] == []
 
 
 def test_descriptors_do_not_grow() -> None:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+_PATIENCE_SECONDS = 0.2
+
 
 class HostError(Exception):
     """The host answered with an error: `kind` names it, the text is for the model."""
@@ -55,6 +57,7 @@ class Channel:
         Raises:
             HostError: the host refused or failed.
         """
+        json.dumps(params)  # what cannot be sent fails here, in the caller's thread
         slot = _Slot()
         with self._news:
             self._last_id += 1
@@ -66,7 +69,8 @@ class Channel:
                 self._pump.start()
             self._news.notify()
         try:
-            slot.ready.acquire()
+            while not slot.ready.acquire(timeout=_PATIENCE_SECONDS):
+                pass  # an interrupt that does not end the wait is seen here
         except BaseException:  # KeyboardInterrupt in the thread that waits: the call is not wanted any more
             with self._news:
                 unsent = [c for c in self._new if c["id"] != number]
@@ -75,8 +79,8 @@ class Channel:
                     self._news.notify()
                 self._new = unsent
             raise
-        if "error" in slot.answer:
-            raise HostError(str(slot.answer["error"]["kind"]), str(slot.answer["error"]["message"]))
+        if error := slot.answer.get("error"):
+            raise HostError(str(error["kind"]), str(error["message"]))
         return slot.answer.get("value")
 
     def _run(self) -> None:
@@ -87,16 +91,17 @@ class Channel:
                 message = {"rlm": 1, "new": self._new, "forget": self._forget}
                 self._new, self._forget = [], []
             try:
-                done = json.loads(self._ask(json.dumps(message)))["done"]
-            except Exception as error:  # noqa: BLE001 - whatever broke the channel, no thread may wait for ever
+                self._hand_out(json.loads(self._ask(json.dumps(message)))["done"])
+            except BaseException as error:  # noqa: BLE001 - whatever broke the channel, no thread may wait for ever
                 self._fail(f"the host did not answer ({type(error).__name__}: {error})")
-                continue
-            for answer in done:
-                with self._news:
-                    slot = self._open.pop(answer["id"], None)
-                if slot is not None:
-                    slot.answer = answer
-                    slot.ready.release()
+
+    def _hand_out(self, done: list[dict[str, Any]]) -> None:
+        for answer in done:
+            with self._news:
+                slot = self._open.pop(answer["id"], None)
+            if slot is not None:
+                slot.answer = answer
+                slot.ready.release()
 
     def _fail(self, why: str) -> None:
         with self._news:

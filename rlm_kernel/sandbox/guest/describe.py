@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import reprlib
 import types
+from collections import deque
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -28,6 +29,13 @@ class _Glance(reprlib.Repr):
             return f"<{_type_name(x)} {size}>"
         if hasattr(x, "dtype") and hasattr(x, "item"):
             return repr(x.item())
+        for base in (dict, list, tuple, set, frozenset, deque):
+            if isinstance(x, base):  # its own repr would walk all of it
+                shown: str = getattr(self, f"repr_{base.__name__}")(x, level)
+                return f"{type(x).__name__}({shown})"
+        if (fields := getattr(type(x), "__dataclass_fields__", None)) or type(x) is types.SimpleNamespace:
+            values = {name: getattr(x, name, None) for name in list(fields or vars(x))[: self.maxdict]}
+            return f"{type(x).__name__}({', '.join(f'{k}={self.repr1(v, level - 1)}' for k, v in values.items())})"
         return super().repr_instance(x, level)
 
 
@@ -36,7 +44,10 @@ _glance = _Glance()
 
 def describe(value: object, limit: int = PREVIEW_CHARS) -> tuple[str, str, str]:
     """(type, size, preview) of any value; the preview has at most `limit` characters."""
-    kind = _type_name(value)
+    try:
+        kind = _type_name(value)
+    except Exception:  # noqa: BLE001 - a class may lie about its module and name
+        kind = "object"
     try:
         size = _size(value)
     except Exception:  # noqa: BLE001 - a foreign __len__ or shape may raise anything; the name alone will do
@@ -69,7 +80,9 @@ def _type_name(value: object) -> str:
 def _frame_size(value: object) -> str:
     """The size of anything that has a shape: frames, series, arrays, tables."""
     shape = getattr(value, "shape", None)
-    if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) for n in shape):
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
+        return ""
+    if not shape:
         return ""
     if hasattr(value, "columns") or hasattr(value, "column_names"):
         return f"{shape[0]:,} rows x {shape[1]:,} columns" if len(shape) == 2 else ""

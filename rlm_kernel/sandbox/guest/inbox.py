@@ -23,7 +23,9 @@ def receive(namespace: dict[str, Any], parcels: list[dict[str, Any]]) -> list[di
     for parcel in parcels:
         try:
             namespace[parcel["name"]] = _load(parcel)
-        except Exception as error:  # noqa: BLE001 - a foreign __setstate__ may raise anything; the host names the variable
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a foreign __setstate__ may raise anything, SystemExit too
             failed.append({"name": parcel["name"], "error": f"{type(error).__name__}: {error}"})
     return failed
 

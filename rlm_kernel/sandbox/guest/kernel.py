@@ -5,6 +5,7 @@ Everything is hooked by IPython's own events and hooks; the kernel's loop, socke
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import ctypes
 import getpass
@@ -12,16 +13,17 @@ import json
 import os
 import signal
 import sys
-import traceback
-from types import TracebackType
+import warnings
 from typing import Any
 
 from .channel import Channel
 from .inbox import receive
-from .repl import Repl, Submitted, refuse_input
+from .repl import Repl, refuse_exit, refuse_input
 from .streams import Flusher, Stream
+from .tracebacks import tracebacks
 
 _PR_SET_PDEATHSIG = 1
+_KERNELS_OWN = ("__builtins__", "__name__", "In", "Out", "_ih", "_oh", "_dh", "get_ipython")
 
 
 class Guest:
@@ -33,15 +35,25 @@ class Guest:
             _die_with(parent_pid)
         shell.history_manager.enabled = False  # no file of the user's is written
         shell.kernel._execute_sleep = 0  # half a millisecond a cell, meant for kernels that cannot flush
-        shell.InteractiveTB.structured_traceback = self._traceback
-        shell.SyntaxTB.structured_traceback = self._traceback
+        shell.InteractiveTB.structured_traceback = shell.SyntaxTB.structured_traceback = tracebacks(shell)
+        shell.set_custom_exc((BaseExceptionGroup,), _show_group)  # IPython would print it past the tracebacks
+        shell.ask_exit = refuse_exit
+        # The host sends SIGURG after each SIGINT. Having a handler gives the loop a wakeup descriptor, so that a
+        # top-level await ends at once; and it breaks waits that a library (polars) made SIGINT go on with.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGURG, int)
+        signal.siginterrupt(signal.SIGURG, True)
+        warnings.formatwarning = _warning
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
         flusher = Flusher()
-        sys.stdout, sys.stderr = out, err = Stream(sys.stdout, flusher), Stream(sys.stderr, flusher)
-        out.beside(err)
-        err.beside(out)
+        self._out, self._err = Stream(sys.stdout, flusher), Stream(sys.stderr, flusher)
+        self._out.beside(self._err)
+        self._err.beside(self._out)
+        self._print = builtins.print
+        self._kept = {n: shell.user_ns[n] for n in _KERNELS_OWN if n in shell.user_ns}
+        self._kept |= {"__rlm__": self, "exit": refuse_exit, "quit": refuse_exit}
         self.repl = Repl(shell.user_ns, Channel(shell.kernel.raw_input))
+        self._mend()
 
     def receive(self, parcels: str) -> None:
         """Load variables, given as JSON; what could not be loaded goes back with the reply."""
@@ -49,56 +61,38 @@ class Guest:
         self.repl.changes()  # what the user sent is no news to the model
         self._tell(failed=failed)
 
+    def _mend(self) -> None:
+        """Put back what model code may have broken, so that the next cell finds a REPL as the last one did."""
+        sys.stdout, sys.stderr = self._out, self._err
+        builtins.print = self._print
+        self._shell.user_ns.update(self._kept)
+
     def _before(self, info: Any) -> None:
         # ipykernel sets these anew for every cell that may use stdin; the stdin channel belongs to the pump
         builtins.input = refuse_input
-        getpass.getpass = refuse_input  # type: ignore[assignment]  # it never returns
+        getpass.getpass = refuse_input
+        self._mend()
 
     def _after(self, result: Any) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._mend()
+        self._out.flush()
+        self._err.flush()
         self._tell(**self.repl.changes())
 
     def _tell(self, **facts: Any) -> None:
         # a payload rides in the execute_reply, so this costs no message of its own
         self._shell.payload_manager.write_payload({"source": "rlm_kernel", **facts})
 
-    def _traceback(
-        self, etype: Any, value: BaseException | None = None, tb: Any = None, *_: Any, **__: Any
-    ) -> list[str]:
-        """The frames in model-written code, with line numbers, and the last one below them."""
-        if value is None or isinstance(value, Submitted):
-            return []
-        if not isinstance(tb, TracebackType):
-            tb = value.__traceback__
-        lines = traceback.format_exception_only(type(value), value)
-        if isinstance(value, SyntaxError):
-            where = f"line {value.lineno}: " if value.lineno else ""
-            code = (value.text or "").rstrip()
-            return [f"{type(value).__name__}: {where}{value.msg}\n    {code.strip()}"]
-        frames = traceback.extract_tb(tb)
-        own = [self._is_cell(f.filename) for f in frames]
-        if not any(own):
-            return [line.rstrip() for line in lines]
-        last = max(i for i, mine in enumerate(own) if mine)
-        shown = [self._frame(frame, i == own.index(True)) for i, frame in enumerate(frames) if own[i]]
-        if last < len(frames) - 1 and not frames[-1].filename.startswith("<rlm_guest"):
-            shown.append(self._frame(frames[-1], False))
-        out = ["Traceback:"]
-        out += shown if len(shown) <= 8 else [*shown[:4], f"  … {len(shown) - 7} more frames …", *shown[-3:]]
-        if value.__cause__ is not None:
-            out.insert(0, f"(caused by {type(value.__cause__).__name__}: {value.__cause__})")
-        return out + [line.rstrip() for line in lines]
 
-    def _is_cell(self, filename: str) -> bool:
-        return self._shell.compile.format_code_name(filename) is not None
+def _show_group(shell: Any, etype: Any, value: BaseException, tb: Any, tb_offset: Any = None) -> list[str]:
+    lines: list[str] = shell.InteractiveTB.structured_traceback(etype, value, tb)
+    shell._showtraceback(etype, value, lines)
+    return lines
 
-    def _frame(self, frame: traceback.FrameSummary, outermost: bool) -> str:
-        if self._is_cell(frame.filename):
-            place = f"line {frame.lineno}" + ("" if outermost else f", in {frame.name}")
-        else:  # a path of this machine tells the model nothing and would make recordings differ
-            place = f"{'/'.join(frame.filename.split('/')[-2:])}, in {frame.name}"
-        return f"  {place}: {(frame.line or '').strip()}"
+
+def _warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning without the path of this machine, which would make recordings differ."""
+    return f"{category.__name__}: {message}\n"
 
 
 def _die_with(parent_pid: int) -> None:
@@ -112,6 +106,4 @@ def install(parent_pid: int | None) -> Guest:
     from IPython import get_ipython
 
     shell = get_ipython()
-    guest = Guest(shell, parent_pid)
-    shell.user_ns["__rlm__"] = guest
-    return guest
+    return Guest(shell, parent_pid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from . import wire
@@ -57,7 +57,7 @@ class Repl:
     def __init__(self, namespace: dict[str, Any], channel: Channel) -> None:
         self._namespace = namespace
         self._channel = channel
-        self._ignored = set(namespace) | _HIDDEN | set(RESERVED)
+        self._first = dict(namespace)
         self._seen: dict[str, tuple[int, tuple[str, str, str]]] = {}
         self._functions: dict[str, Any] = {
             "llm_query": self.llm_query,
@@ -94,8 +94,8 @@ class Repl:
             SubcallError: every call failed, or the batch is larger than the calls that are left.
         """
         wanted = [prompts] if isinstance(prompts, str) else list(prompts)
-        if bad := next((p for p in wanted if not isinstance(p, str)), None):
-            raise TypeError(f"llm_batch takes prompts as str, not {type(bad).__name__}")
+        if bad := [p for p in wanted if not isinstance(p, str)]:
+            raise TypeError(f"llm_batch takes prompts as str, not {type(bad[0]).__name__}")
         if not wanted:
             return []
         replies = self._ask("llm_batch", prompts=wanted, model=model)
@@ -174,7 +174,12 @@ class Repl:
         return [
             name
             for name, value in list(self._namespace.items())
-            if isinstance(name, str) and not name.startswith("_") and name not in self._ignored and not _imported(value)
+            if isinstance(name, str)
+            and not name.startswith("_")
+            and name not in _HIDDEN
+            and name not in RESERVED
+            and not (name in self._first and self._first[name] is value)
+            and not _imported(value)
         ]
 
     def changes(self) -> dict[str, Any]:
@@ -200,13 +205,14 @@ class Repl:
 
 def _imported(value: Any) -> bool:
     """Modules, and functions and classes that come from one: the model made none of them."""
-    if isinstance(value, types.ModuleType):
+    kind = type(value)  # not isinstance: that asks the value, which may be hostile
+    if issubclass(kind, types.ModuleType):
         return True
-    is_code = isinstance(value, types.FunctionType | types.BuiltinFunctionType | type)
+    is_code = issubclass(kind, types.FunctionType | types.BuiltinFunctionType | type)
     return is_code and getattr(value, "__module__", None) != "__main__"
 
 
-def refuse_input(*_: Any) -> NoReturn:
+def refuse_input(*_: Any, **__: Any) -> NoReturn:
     """Stands where `input` and `getpass` are.
 
     Raises:
@@ -215,4 +221,10 @@ def refuse_input(*_: Any) -> NoReturn:
     raise RuntimeError("input() is not available: nobody is there to answer. Work with the variables that you have.")
 
 
-Ask = Callable[[str], str]
+def refuse_exit(*_: Any, **__: Any) -> NoReturn:
+    """Stands where `exit` and `quit` are.
+
+    Raises:
+        RuntimeError: always: only an answer ends the run.
+    """
+    raise RuntimeError("exit() is not available: call SUBMIT to end the run")

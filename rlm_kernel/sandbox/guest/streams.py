@@ -44,7 +44,7 @@ class Stream:
         if type(text) is not str and not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._before:
-            self._sibling.drain()
+            self._sibling.flush()
         self._append(text)
         if len(text) > _LONG_CHARS or len(self._parts) > _MANY_WRITES:
             self.flush()  # waits for the sending, so that a flood cannot pile up
@@ -63,7 +63,8 @@ class Stream:
         with self._draining:
             self._awaited = False
             if self._parts:
-                self._target.write("".join([self._parts.popleft() for _ in range(len(self._parts))]))
+                text = "".join([self._parts.popleft() for _ in range(len(self._parts))])
+                self._target.write(encodable(text))
                 self._dirty = True
 
     def flush(self) -> None:
@@ -73,6 +74,9 @@ class Stream:
             self._dirty = False
             self._target.flush()
 
+    def close(self) -> None:
+        """Stay open: the next cell has to print as well."""
+
     def __setattr__(self, name: str, value: Any) -> None:
         # IPython puts its own write here to keep a second copy of all output, for a history that nobody reads
         if name != "write":
@@ -80,6 +84,15 @@ class Stream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
+
+
+def encodable(text: str) -> str:
+    """`text` as a message can hold it: half of a surrogate pair becomes its escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 class Flusher:

@@ -48,13 +48,15 @@ def encode(value: Any, depth: int = 0) -> Any:  # noqa: C901 - a table of kinds,
         return [encode(x, depth + 1) for x in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytes": _b64(bytes(value))}
+    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' missing values; NaT calls itself a datetime
+        return None
     if isinstance(value, _TEXT):
         return {"$text": value.isoformat() if hasattr(value, "isoformat") else str(value)}
     if isinstance(value, datetime.timedelta):
         return {"$seconds": value.total_seconds()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
-    if hasattr(value, "model_dump"):  # a pydantic model
+    if hasattr(value, "model_dump") and not isinstance(value, type):  # a pydantic model
         return encode(value.model_dump(), depth + 1)
     return _encode_foreign(value, depth)
 
@@ -71,12 +73,14 @@ def _encode_foreign(value: Any, depth: int) -> Any:
     name = type(value).__name__
     if root == "numpy" and name == "ndarray":
         return {"$npy": _b64(_npy(value))}
+    if name == "datetime64":
+        return None if str(value) == "NaT" else encode(value.astype("datetime64[us]").item(), depth + 1)
+    if name == "timedelta64":
+        return None if str(value) == "NaT" else {"$seconds": value / type(value)(1, "s")}
     if root in ("numpy", "pandas") and hasattr(value, "item") and not hasattr(value, "__len__"):
         return encode(value.item(), depth + 1)
-    if root == "pandas" and name in ("NAType", "NaTType"):
-        return None
     if root == "pandas" and name == "Series":
-        return {"$series": _b64(_arrow(value.to_frame(name=value.name if value.name is not None else "value")))}
+        return {"$series": [encode(value.name, depth + 1), _b64(_arrow(value.to_frame(name="value")))]}
     if root == "pandas" and name == "Index":
         return encode(value.tolist(), depth + 1)
     if (root, name) in (("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table")):
@@ -111,7 +115,7 @@ def _arrow(frame: Any) -> bytes:
             table = frame.to_arrow()
         else:
             table = pa.Table.from_pandas(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, ValueError, TypeError) as error:
         raise NotSendableError(f"the table has a column that Arrow cannot hold: {error}") from None
     out = io.BytesIO()
     with pa.ipc.new_stream(out, table.schema) as writer:
@@ -141,7 +145,10 @@ def decode(data: Any, depth: int = 0) -> Any:
         leaf = _LEAVES.get(tag)
         if leaf is None:
             raise ValueError(f"unknown tag {tag!r}")
-        return leaf(data[tag], depth)
+        try:
+            return leaf(data[tag], depth)
+        except (TypeError, OverflowError, LookupError) as error:
+            raise ValueError(f"a broken {tag}: {error}") from None
     return {k: decode(v, depth + 1) for k, v in data.items()}
 
 
@@ -156,7 +163,8 @@ def _hashable(key: Any) -> Any:
 def _decode_npy(text: Any, _: int) -> Any:
     import numpy as np
 
-    return np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False)
+    # read_array, not load: an archive is no array
+    return np.lib.format.read_array(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False)
 
 
 def _decode_table(text: Any, _: int) -> Any:
@@ -165,8 +173,9 @@ def _decode_table(text: Any, _: int) -> Any:
     return pa.ipc.open_stream(base64.b64decode(text, validate=True)).read_all().to_pandas()
 
 
-def _decode_series(text: Any, depth: int) -> Any:
-    return _decode_table(text, depth).iloc[:, 0]
+def _decode_series(pair: Any, depth: int) -> Any:
+    name, text = pair
+    return _decode_table(text, depth).iloc[:, 0].rename(_hashable(decode(name, depth + 1)))
 
 
 _LEAVES: dict[str, Any] = {
