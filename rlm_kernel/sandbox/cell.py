@@ -29,13 +29,15 @@ class RunningCell:
         on_flood: called once when it has printed too much.
     """
 
-    def __init__(self, msg_id: str, on_chunk: OnChunk, on_flood: Callable[[], None]) -> None:
+    def __init__(self, msg_id: str, on_chunk: OnChunk, on_flood: Callable[[RunningCell], None]) -> None:
         self.msg_id = msg_id
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.idle = False
         self.reply: Mapping[str, Any] | None = None
         self.interrupting = False
         """The host has interrupted it."""
+        self.hopeless = False
+        """It goes on whatever is done: only the end of its kernel will end it."""
         self._broken_off = ""
         self._on_chunk, self._on_flood = on_chunk, on_flood
         self._chars = 0
@@ -108,7 +110,7 @@ class RunningCell:
             len(v) for k, v in chunk.data.items() if isinstance(v, str) and k != "text/plain"
         )
         if before <= MAX_OUTPUT_CHARS < self._chars:
-            self._on_flood()
+            self._on_flood(self)
         if self._chars <= _KEPT_HEAD:
             self._on_chunk(chunk)
             return

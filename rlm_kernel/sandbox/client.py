@@ -23,6 +23,7 @@ __all__ = ["CellClient"]
 
 _LOOK_SECONDS = 0.2
 _SUBSCRIBE_SECONDS = 0.5
+_FLOOD_INTERRUPTS = 6
 
 
 class CellClient:
@@ -102,7 +103,7 @@ class CellClient:
             self._client.shell_channel.send(message)
             while not cell.ended.done():
                 await asyncio.wait([cell.ended], timeout=_LOOK_SECONDS)
-                if not cell.ended.done() and not await self._process.alive():
+                if not cell.ended.done() and (cell.hopeless or not await self._process.alive()):
                     return CellResult("died"), {}
             return cell.result(), cell.payload()
         finally:
@@ -118,8 +119,17 @@ class CellClient:
             await self._process.interrupt()
         self._bridge.cancel("interrupted")
 
-    def _flooded(self) -> None:
-        task = asyncio.create_task(self.interrupt())
+    async def _end_flood(self, cell: RunningCell) -> None:
+        """Interrupt until the cell ends; one that goes on regardless counts as dead."""
+        for _ in range(_FLOOD_INTERRUPTS):
+            await self.interrupt()
+            await asyncio.wait([cell.ended], timeout=1)
+            if cell.ended.done():
+                return
+        cell.hopeless = True
+
+    def _flooded(self, cell: RunningCell) -> None:
+        task = asyncio.create_task(self._end_flood(cell))
         self._interrupting.add(task)
         task.add_done_callback(self._interrupting.discard)
 

@@ -5,6 +5,7 @@ Nothing here speaks to the kernel; that is `client.py`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -23,6 +24,10 @@ __all__ = ["KernelProcess", "check_kernelspec"]
 
 _KEPT = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "TMPDIR", "VIRTUAL_ENV", "CONDA_PREFIX"}
 _KEPT_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_")
+
+
+_APART_SECONDS = 0.02
+"""Between two signals: of two that arrive together the first decides whether a wait goes on."""
 
 
 class _ThisPython(KernelSpecManager):
@@ -96,6 +101,7 @@ class KernelProcess:
         await self.manager.interrupt_kernel()
         spec = self.manager.kernel_spec
         if self.pid is not None and spec is not None and spec.interrupt_mode == "signal":
+            await asyncio.sleep(_APART_SECONDS)
             await self.manager.signal_kernel(signal.SIGURG)  # see guest/kernel.py; ignored by who knows nothing of it
 
     def last_words(self) -> str:

@@ -273,7 +273,7 @@ def pure(monkeypatch: pytest.MonkeyPatch, limit: int) -> tuple[RunningCell, list
     floods: list[int] = []
 
     async def make() -> RunningCell:
-        return RunningCell("id", lambda chunk: seen.append(chunk.text), lambda: floods.append(1))
+        return RunningCell("id", lambda chunk: seen.append(chunk.text), lambda cell: floods.append(1))
 
     return asyncio.run(make()), seen, floods
 
