@@ -28,7 +28,7 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     already = {p.pid for p in psutil.Process().children(recursive=True)}
     yield
     tempfile.tempdir = before
-    os.environ.pop("TMPDIR")
+    os.environ.pop("TMPDIR", None)
     if variable is not None:
         os.environ["TMPDIR"] = variable
     deadline = time.monotonic() + _PATIENCE_SECONDS
