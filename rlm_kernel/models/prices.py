@@ -54,5 +54,5 @@ def _is_listed(model: str, provider: str | None) -> bool:
 
 
 def preload() -> None:
-    """Load the list ahead of its first use: it takes a tenth of a second."""
-    import genai_prices  # noqa: F401 - for its effect
+    """Load the list ahead of its first use, which takes a tenth of a second."""
+    _is_listed("", None)

@@ -17,7 +17,7 @@ __all__ = ["Bridge"]
 
 MAX_MESSAGE_CHARS = 512 * 2**20
 MAX_OPEN_CALLS = 10_000
-_FIRST_TICK, _LAST_TICK, _BACKOFF = 0.002, 0.05, 1.5
+_FIRST_TICK, _LAST_TICK, _BACKOFF = 0.001, 0.05, 1.5
 
 
 class Bridge:
