@@ -29,7 +29,17 @@ __all__ = ["Field", "Signature"]
 _SHOWN = 60
 """Characters of a signature that an error shows on each side of its place."""
 _ANNOTATED = re.compile(r"\b(typing|builtins)\.")
-_RESULT_NAMES = ("trajectory", "iterations", "usage", "cost", "total_time", "stop_reason", "detail", "values")
+_RESULT_NAMES = {
+    "answer_only",
+    "cost",
+    "detail",
+    "iterations",
+    "stop_reason",
+    "total_time",
+    "trajectory",
+    "usage",
+    "values",
+}
 
 
 @dataclass(frozen=True, slots=True)
