@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-PREVIEW_CHARS = 600
+PREVIEW_CHARS = 1000
 
 
 class _Glance(reprlib.Repr):
@@ -153,11 +153,12 @@ def _frame(value: Any, limit: int) -> str:
     more = f", … {len(names) - 60} more" if len(names) > 60 else ""
     text = f"columns: {columns}{more}"
     head = value.head(3)
-    if hasattr(head, "iloc"):
-        rows = head.iloc[:, :12].to_string(max_colwidth=30)
-    else:
-        rows = str(head)
-    return f"{text}\n{rows}" if len(text) + len(rows) <= limit * 2 else text
+    rows = head.iloc[:, :12].to_string(max_colwidth=30) if hasattr(head, "iloc") else str(head)
+    for line in rows.splitlines():  # whole rows only
+        if len(text) + len(line) >= limit:
+            break
+        text += f"\n{line}"
+    return text
 
 
 def _array(value: Any) -> str:
