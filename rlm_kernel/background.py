@@ -10,15 +10,16 @@ import asyncio
 import atexit
 import contextlib
 import os
+import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from rlm_kernel.errors import InterruptedRunError
 
-__all__ = ["adrain", "at_exit", "call", "drain", "loop", "submit"]
+__all__ = ["adrain", "at_exit", "call", "drain", "loop", "submit", "undisturbed"]
 
 T = TypeVar("T")
 Emit = Callable[[Any], None]
@@ -88,7 +89,7 @@ def drain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: 
         raise failure
     result = future.result()
     if interrupted:
-        raise InterruptedRunError("the run was stopped; the sandbox keeps its variables", result)
+        raise InterruptedRunError(getattr(result, "detail", "") or "stopped by the user", result)
     return result
 
 
@@ -122,6 +123,19 @@ async def adrain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit,
             future.result()
         raise failure
     return future.result()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """No interrupt in between: a second ■ must not keep the result of a stopped run from being shown."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def at_exit(key: int, close: Callable[[], Coroutine[Any, Any, None]] | None) -> None:

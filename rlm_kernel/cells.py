@@ -108,6 +108,8 @@ class Cells:
         report = CellReport(number, status, output, result.changed, result.removed, result.restored, note)
         if isinstance(end, EndError):
             end.reports = [report]
+            if result.status == "died" and end.reason == "interrupted":
+                end.detail += "; its code went on, so the sandbox was ended: the variables that it had made are gone"
         if end is not None:
             raise end
         return report

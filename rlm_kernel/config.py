@@ -43,7 +43,9 @@ class Options:
         5, "turns with an error, one after another, before it has to answer", least=1, metavar="N"
     )
     max_concurrency: int = _option(64, "sub-calls at the same time", least=1, metavar="N")
-    timeout: float | None = _option(None, "seconds for the whole run", least=0.1, metavar="SECONDS")
+    timeout: float | None = _option(
+        None, "seconds for the whole run; one last call for the best answer may follow", least=0.1, metavar="SECONDS"
+    )
     cell_timeout: float | None = _option(
         600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS"
     )

@@ -76,7 +76,7 @@ class SubcallError(RLMError):
 
 
 class InterruptedRunError(KeyboardInterrupt):
-    """The run was stopped by the user; the sandbox keeps its state and `result` the trajectory so far."""
+    """The run was stopped by the user; `result` holds the trajectory so far and says if state was lost."""
 
     def __init__(self, message: str, result: Any = None) -> None:
         super().__init__(message)

@@ -20,6 +20,10 @@ FINAL_SECONDS = 120.0
 """How long the last model call and its cell may take when a limit was reached."""
 
 
+FINAL_LEAST_SECONDS = 10.0
+"""The same for a run whose own limit is shorter than that."""
+
+
 class EndError(Exception):
     """The run ends here, and why."""
 
@@ -59,7 +63,9 @@ class Guard:
 
     def begin_final(self) -> None:
         """A limit was reached: from now on the time for the last answer counts."""
-        self._final_deadline = time.monotonic() + FINAL_SECONDS
+        timeout = self._ledger.options.timeout
+        seconds = FINAL_SECONDS if timeout is None else min(FINAL_SECONDS, max(FINAL_LEAST_SECONDS, timeout))
+        self._final_deadline = time.monotonic() + seconds
 
     def seconds_left(self) -> float | None:
         """Until the run has to end; None without a limit."""

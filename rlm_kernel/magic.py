@@ -6,6 +6,7 @@ Nothing is decided here that the Python way (`rlm.py`) would not decide the same
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
     # -- %%rlm ------------------------------------------------------------------------------------------------
     @no_var_expand
     @cell_magic("rlm")
-    @magic_arguments()
+    @magic_arguments("%rlm")
     @argument(
         "signature",
         nargs="*",
@@ -100,12 +101,13 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
         first values, and what its code prints, never the data. The sandbox is a kernel of its own that keeps its
-        variables for the next question; it is a separate process without your key, but it is no security boundary: the
-        code can read the files that you can read.
+        variables for the next question; it is a separate process, started without your key, but it is no security
+        boundary: the code can read your files and your other processes.
 
         The result is bound in the notebook and has one attribute per field of the answer, and .trajectory, .iterations,
         .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. The interrupt button (■)
-        stops the run at any moment; the sandbox keeps its variables and the result what was found so far.
+        stops the run at any moment; the result holds what was found so far and the sandbox keeps its variables,
+        unless its code goes on regardless.
 
         Example::
 
@@ -127,11 +129,14 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
                 result = background.drain(lambda emit: session.run(job, emit, story), view, lambda: _stop(session, job))
         except (InterruptedRunError, RLMError) as error:
             if isinstance(error.result, Result):
-                self._notebook[out] = error.result
-                view.settle(error.result)
+                self._settle(out, error.result, view)
             raise
-        self._notebook[out] = result
-        view.settle(result)
+        self._settle(out, result, view)
+
+    def _settle(self, out: str, result: Result, view: View) -> None:
+        with background.undisturbed():
+            self._notebook[out] = result
+            view.settle(result)
 
     def _session(self, options: Options) -> Session:
         """One session per kernelspec, so that a question to another sandbox keeps the first one's state."""
@@ -144,7 +149,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
 
     # -- %rlm -------------------------------------------------------------------------------------------------
     @line_magic("rlm")
-    @magic_arguments()
+    @magic_arguments("rlm")
     @argument("what", nargs="?", default="status", metavar="|".join(_WORDS), help="what to do (default: status)")
     def manage(self, line: str) -> None:
         """Look after the sandbox of `%%rlm`.
@@ -154,6 +159,8 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         the last run as text.
         """
         what = line.strip() or "status"
+        if "->" in what:
+            raise UsageError(f"a question takes two percent signs and its text in the cell's body: %%rlm {what}")
         if what not in _WORDS:
             raise UsageError(f"%rlm {what}: not known{closest(what, _WORDS)}; there are: {', '.join(_WORDS)}")
         with _usage_errors():
@@ -168,11 +175,12 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
             title = (
                 "this Python" if key is None else str(key) if isinstance(key, str) else type(session.sandbox).__name__
             )
-            state = "running" if getattr(session.sandbox, "running", True) else "not started"
+            alive = getattr(session.sandbox, "alive", None)
+            state = "running" if alive is None or background.call(alive()) else "not running"
             lines.append(f"sandbox ({title}): {state}")
         lines.append(
-            "isolation: a separate process without your key and environment. NOT a security boundary: "
-            "its code can read your files and use the network."
+            "isolation: a separate process, started without your key and environment. NOT a security boundary: "
+            "its code can read your files and your other processes, and use the network."
         )
         print("\n".join(lines))
 
@@ -186,6 +194,9 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
 
     def _do_interrupt(self) -> None:
         session = self._sandbox_session()
+        if not session.busy:
+            print("Nothing is running.")
+            return
         _stop(session)
         background.call(session.sandbox.interrupt())
         print("Interrupted; the sandbox keeps its variables.")
@@ -195,6 +206,9 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         if file is None:
             raise UsageError("the sandbox is not running or is no local kernel; run a %%rlm cell first")
         print(f"jupyter console --existing {file}")
+        print("(leave it with Ctrl-D, which keeps the sandbox)")
+        if importlib.util.find_spec("jupyter_console") is None:
+            print("(it is not installed here: pip install jupyter_console)")
 
     def _do_trajectory(self) -> None:
         last = self._current.last if self._current is not None else None

@@ -174,6 +174,11 @@ class Session:
         async with self._turn:
             await asyncio.gather(self._holding.start(nobody), asyncio.to_thread(preload))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a run goes on."""
+        return self._active is not None
+
     def stop(self, job: Job | None = None) -> None:
         """Stop a run, also one that waits for its turn; without a job the one that goes on, if one does."""
         job = job or self._active

@@ -417,3 +417,41 @@ def test_a_process_leaves_nothing_behind(ending: str, tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(pid))
     assert os.listdir(folder) == []
     Path(folder).rmdir()
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_delivery_that_is_broken_off_keeps_the_state(how: str) -> None:
+    """A stop, or a model that fails, while a variable loads in a running sandbox: what earlier cells made stays."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec("import time\nclass Slow:\n    def __reduce__(self): return (time.sleep, (30,))", namespace)
+    first = ["```repl\nprecious = [1, 2, 3]\nSUBMIT(n=1)\n```"]
+    replies: list[Any] = [*first, ModelError("no such model"), "```repl\nSUBMIT(n=len(precious))\n```"]
+    if how == "stopped":
+        del replies[1]
+    model = ScriptedModel(replies)
+
+    class Late:
+        """Fails only once the delivery is under way; asked nothing when the run is stopped."""
+
+        name = "late"
+
+        async def complete(self, request: Any, on_delta: Any = None) -> Any:
+            await asyncio.sleep(1)
+            if how == "stopped":
+                await asyncio.sleep(60)
+            return await model.complete(request, on_delta)
+
+        async def close(self) -> None:
+            pass
+
+    with RLM("slow -> n: int", model=model, sub_model=model, sandbox=KernelSandbox()) as rlm:
+        assert rlm("first", slow=1).n == 1
+        rlm._given["model"] = Late()
+        if how == "stopped":
+            threading.Timer(1.5, rlm.interrupt).start()
+            assert rlm("second", slow=namespace["Slow"]()).stop_reason == "interrupted"
+        else:
+            with pytest.raises(ModelError, match="no such model"):
+                rlm("second", slow=namespace["Slow"]())
+        rlm._given["model"] = model
+        assert rlm("third", slow=2).n == 3

@@ -528,10 +528,13 @@ def test_a_stopped_run_is_recorded_too(tmp_path: Path) -> None:
 def test_a_recording_that_cannot_be_written_keeps_the_answer(tmp_path: Path) -> None:
     """The error says why, and carries the result that was paid for."""
     folder = tmp_path / "gone"
+    folder.mkdir()
 
     async def main() -> Any:
+        asked = job(DONE, record=str(folder / "r.json"))
+        folder.rmdir()
         with pytest.raises(RecordingError) as caught:
-            await ask(Session(Counting()), job(DONE, record=str(folder / "r.json")), ignore)
+            await ask(Session(Counting()), asked, ignore)
         return caught.value
 
     error = in_loop(main())
@@ -541,11 +544,21 @@ def test_a_recording_that_cannot_be_written_keeps_the_answer(tmp_path: Path) -> 
 
 def test_a_failing_save_does_not_hide_the_models_error(tmp_path: Path) -> None:
     """The session closes its models and stays usable."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
 
     async def main() -> Result:
         session = Session(Counting())
-        with pytest.raises((ModelError, RecordingError)):
-            await ask(session, job([ModelError("x")], record=str(tmp_path / "gone" / "r.json")), ignore)
+        asked = job([ModelError("x")], record=str(folder / "r.json"))
+        folder.rmdir()
+        with pytest.raises(ModelError):
+            await ask(session, asked, ignore)
         return await ask(session, job(DONE), ignore)
 
     assert in_loop(main()).answer == "x"
+
+
+def test_a_recording_that_nothing_can_be_written_to_is_refused_at_once(tmp_path: Path) -> None:
+    """Before a model is asked, not after the run was paid for."""
+    with pytest.raises(RecordingError, match="not a folder that can be written to"):
+        job(DONE, record=str(tmp_path / "missing" / "r.json"))

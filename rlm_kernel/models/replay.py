@@ -71,8 +71,11 @@ class Recording:
         """Read a recording to add to it, or start a new one. Nothing is written before a run is saved.
 
         Raises:
-            RecordingError: something is at `path` that is not a readable recording.
+            RecordingError: something is at `path` that is not a readable recording, or nothing can be written there.
         """
+        folder = Path(path).absolute().parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise RecordingError(f"cannot write {path}: {folder} is not a folder that can be written to")
         return cls.load(path) if Path(path).exists() else cls(path)
 
     def recorder(self, *, question: str, signature: str, sub_model: str = "") -> RunRecorder:

@@ -26,6 +26,7 @@ __all__ = ["KernelSandbox"]
 
 _GUEST = ("__init__", "channel", "describe", "inbox", "kernel", "repl", "streams", "tracebacks", "wire")
 _START_SECONDS = 60.0
+_RECOVER_SECONDS = 3.0
 
 
 class KernelSandbox:
@@ -57,6 +58,7 @@ class KernelSandbox:
         if self._process is None:
             self._process = KernelProcess(self.kernelspec)
         parcels, self._parcels = self._parcels, []
+        was_running = self.running
         writing = asyncio.create_task(asyncio.to_thread(_write, parcels))
         try:
             if self._client is None:
@@ -68,9 +70,21 @@ class KernelSandbox:
         except BaseException as error:
             with contextlib.suppress(Exception):
                 await writing
-            if not isinstance(error, TransferError):
+            for parcel in parcels:
+                parcel.path.unlink(missing_ok=True)
+            if not isinstance(error, TransferError) and not (was_running and await self._recovers()):
                 await self.shutdown()
             raise
+
+    async def _recovers(self) -> bool:
+        """Whether a kernel whose loading was broken off goes on: it holds what earlier cells made."""
+        if self._client is None or self._process is None:
+            return False
+        with contextlib.suppress(Exception):  # an answer is what counts
+            await self._process.interrupt()
+            result, _ = await asyncio.wait_for(self._client.run("", _ignore, silent=True), _RECOVER_SECONDS)
+            return result.status != "died"
+        return False
 
     async def execute(self, code: str, on_chunk: OnChunk) -> CellResult:
         """Run one cell; see `Sandbox.execute`."""
@@ -101,6 +115,10 @@ class KernelSandbox:
     def running(self) -> bool:
         """Whether the kernel has been started."""
         return self._client is not None
+
+    async def alive(self) -> bool:
+        """Whether the kernel runs this very moment."""
+        return self._process is not None and self.running and await self._process.alive()
 
     @property
     def connection_file(self) -> str | None:

@@ -353,7 +353,7 @@ def test_a_console_can_be_attached(book: Book) -> None:
 
     book.ok("script('x = 42\\nSUBMIT(1)')")
     book.ok("%%rlm -> n: int\nQ")
-    *command, file = book.ok("%rlm connect").stream("stdout").split()
+    *command, file = book.ok("%rlm connect").stream("stdout").splitlines()[0].split()
     assert command == ["jupyter", "console", "--existing"]
     client = BlockingKernelClient(connection_file=file)
     client.load_connection_file()

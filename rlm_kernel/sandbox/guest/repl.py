@@ -32,6 +32,8 @@ _PREVIEW = 160
 class SubcallError(RuntimeError):
     """A sub-model call failed; the text says why. In the list of a batch it stands where the reply would be."""
 
+    __module__ = "builtins"  # the model knows it by its bare name
+
 
 class Submitted(BaseException):
     """Ends the cell once the answer was accepted. Not an Exception, so `except Exception` lets it pass."""
