@@ -341,7 +341,7 @@ def test_looking_after_the_sandbox(book: Book) -> None:
     book.ok("%rlm interrupt")
     assert "42" in book.ok("%rlm vars").stream("stdout")
     book.ok("%rlm reset")
-    assert "not started" in book.ok("%rlm status").stream("stdout")
+    assert "not running" in book.ok("%rlm status").stream("stdout")
     assert "The sandbox is not running." in book.ok("%rlm vars").stream("stdout")
     assert "did you mean 'status'?" in book.run("%rlm statsu").usage_error
     assert "not running" in book.run("%rlm connect").usage_error
