@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -29,6 +30,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 _owner = 0
 _closers: dict[int, Callable[[], Coroutine[Any, Any, None]]] = {}
 _EXIT_SECONDS = 5.0
+_REST_SECONDS = 0.003
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -79,6 +81,8 @@ def drain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: 
                 ended = True
             elif failure is None:
                 deliver(event)
+                if events.empty():
+                    time.sleep(_REST_SECONDS)  # events come in bursts; waking for each would slow down the loop
         except KeyboardInterrupt:  # a second one, in the middle of all this, is no other than the first
             interrupted, asked = True, False
         except Exception as error:  # noqa: BLE001 - a callback of the user's: the run ends, then it is raised
