@@ -22,7 +22,7 @@ class Ledger:
 
     Args:
         options: the limits.
-        now: the clock, in seconds.
+        started: when the run began, by the monotonic clock, in seconds.
     """
 
     options: Options

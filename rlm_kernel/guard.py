@@ -18,8 +18,6 @@ Outcome = Literal["done", "stopped", "late", "fatal"]
 
 FINAL_SECONDS = 120.0
 """How long the last model call and its cell may take when a limit was reached."""
-
-
 FINAL_LEAST_SECONDS = 10.0
 """The same for a run whose own limit is shorter than that."""
 

@@ -84,10 +84,9 @@ class CellReport:
 def system_prompt(signature: Signature, variables: Sequence[Variable], options: Options) -> str:
     """Everything that holds for the whole run."""
     fields = signature.outputs
-    submit = f"SUBMIT({', '.join(f'{f.name}=…' for f in fields)})"
     return _SYSTEM.format(
         max_output_chars=options.max_output_chars,
-        submit=submit,
+        submit=_submit_call(signature),
         one_field=f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",
         fields="\n".join(
             f"- `{f.name}`: {f.annotation}" + (f" ({f.description})" if f.description else "") for f in fields
@@ -98,6 +97,10 @@ def system_prompt(signature: Signature, variables: Sequence[Variable], options: 
         timeout="" if options.timeout is None else f", and {options.timeout:g} seconds in all",
         variables=_variables(variables),
     )
+
+
+def _submit_call(signature: Signature) -> str:
+    return f"SUBMIT({', '.join(f'{f.name}=…' for f in signature.outputs)})"
 
 
 def _variables(variables: Sequence[Variable]) -> str:
@@ -159,7 +162,7 @@ def no_code(status: str) -> str:
 
 def final_message(why: str, signature: Signature) -> str:
     """Asks for the answer when a limit has been reached."""
-    submit = f"SUBMIT({', '.join(f'{f.name}=…' for f in signature.outputs)})"
+    submit = _submit_call(signature)
     return (
         f"The run ends here: {why}. Reply with one ```repl block that calls {submit} with the best answer that what "
         "you have found so far supports. The variables are still there; no sub-call is possible. If something could "

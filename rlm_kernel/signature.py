@@ -164,7 +164,7 @@ def _validate(field: Field, value: Any) -> Any:
 
 def input_problem(name: str) -> str:
     """Why an input cannot be called so; empty when it can."""
-    if not name.isidentifier() or keyword.iskeyword(name):
+    if not _is_name(name):
         return f"{name!r} is not a name"
     if name in RESERVED or name == "__rlm__":
         return f"'{name}' is a name of the REPL; rename the variable"
@@ -175,10 +175,14 @@ def input_problem(name: str) -> str:
 
 def output_problem(name: str) -> str:
     """Why a field of the answer cannot be called so; empty when it can."""
-    if not name.isidentifier() or keyword.iskeyword(name):
+    if not _is_name(name):
         return f"{name!r} is not a name"
     taken = name in RESERVED or name in _RESULT_NAMES or name == "print" or name.startswith("_")
     return f"an output cannot be called '{name}', that name is taken" if taken else ""
+
+
+def _is_name(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def _one_line(text: str) -> str:

@@ -19,7 +19,7 @@ from rlm_kernel.sandbox.cell import RunningCell
 from rlm_kernel.sandbox.launch import KernelProcess
 from rlm_kernel.sandbox.messages import Message, read
 
-__all__ = ["CellClient"]
+__all__ = ["CellClient", "ignore"]
 
 _LOOK_SECONDS = 0.2
 _SUBSCRIBE_SECONDS = 0.5
@@ -67,7 +67,7 @@ class CellClient:
         ]
         while True:  # a subscription takes effect when it does; ask until the answer is heard
             try:
-                result, _ = await asyncio.wait_for(self.run("", _ignore, silent=True), _SUBSCRIBE_SECONDS)
+                result, _ = await asyncio.wait_for(self.run("", ignore, silent=True), _SUBSCRIBE_SECONDS)
             except TimeoutError:
                 continue
             if result.status == "died":
@@ -172,5 +172,5 @@ class CellClient:
         return await self.handler(method, params)
 
 
-def _ignore(chunk: Chunk) -> None:
+def ignore(chunk: Chunk) -> None:
     """Output of our own cells is of no interest."""

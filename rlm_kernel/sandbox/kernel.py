@@ -17,8 +17,8 @@ from typing import Any
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from rlm_kernel.errors import SandboxError, TransferError
-from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk
-from rlm_kernel.sandbox.client import CellClient
+from rlm_kernel.sandbox.base import CellResult, Handler, OnChunk
+from rlm_kernel.sandbox.client import CellClient, ignore
 from rlm_kernel.sandbox.launch import KernelProcess
 from rlm_kernel.sandbox.transfer import Parcel, pack
 
@@ -70,11 +70,12 @@ class KernelSandbox:
         except BaseException as error:
             with contextlib.suppress(Exception):
                 await writing
-            for parcel in parcels:
-                parcel.path.unlink(missing_ok=True)
             if not isinstance(error, TransferError) and not (was_running and await self._recovers()):
                 await self.shutdown()
             raise
+        finally:
+            for parcel in parcels:
+                parcel.path.unlink(missing_ok=True)
 
     async def _recovers(self) -> bool:
         """Whether a kernel whose loading was broken off goes on: it holds what earlier cells made."""
@@ -82,7 +83,7 @@ class KernelSandbox:
             return False
         with contextlib.suppress(Exception):  # an answer is what counts
             await self._process.interrupt()
-            result, _ = await asyncio.wait_for(self._client.run("", _ignore, silent=True), _RECOVER_SECONDS)
+            result, _ = await asyncio.wait_for(self._client.run("", ignore, silent=True), _RECOVER_SECONDS)
             return result.status != "died"
         return False
 
@@ -162,9 +163,7 @@ class KernelSandbox:
         if not parcels or self._client is None:
             return
         specs = json.dumps([p.spec for p in parcels])
-        result, payload = await self._client.run(f"__rlm__.receive({specs!r})", _ignore, silent=True)
-        for parcel in parcels:
-            parcel.path.unlink(missing_ok=True)
+        result, payload = await self._client.run(f"__rlm__.receive({specs!r})", ignore, silent=True)
         if result.status == "died":
             raise SandboxError("the sandbox died while it loaded the variables; it may lack the memory for them")
         if result.status != "ok" or payload.get("failed"):
@@ -188,7 +187,3 @@ def _bootstrap(parent_pid: int | None) -> str:
     """The first cell: the guest's own files, as source."""
     first = (files("rlm_kernel.sandbox.guest") / "bootstrap.py").read_text(encoding="utf-8")
     return f"{first}\n_bootstrap({_sources()!r}, {parent_pid!r})\ndel _bootstrap\n"
-
-
-def _ignore(chunk: Chunk) -> None:
-    """Our own cells print nothing of interest."""

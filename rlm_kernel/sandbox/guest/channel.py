@@ -45,7 +45,8 @@ class Channel:
     def __init__(self, ask: Callable[[str], str]) -> None:
         self._ask = ask
         self._news = threading.Condition(threading.Lock())
-        self._new: list[dict[str, Any]] = []
+        self._new: dict[int, str] = {}
+        """What was asked and is not sent yet, as JSON: a prompt may be large, so it is encoded once."""
         self._forget: list[int] = []
         self._open: dict[int, _Slot] = {}
         self._last_id = 0
@@ -57,13 +58,13 @@ class Channel:
         Raises:
             HostError: the host refused or failed.
         """
-        json.dumps(params)  # what cannot be sent fails here, in the caller's thread
+        text = json.dumps({"method": method, "params": params})  # what cannot be sent fails in the caller's thread
         slot = _Slot()
         with self._news:
             self._last_id += 1
             number = self._last_id
             self._open[number] = slot
-            self._new.append({"id": number, "method": method, "params": params})
+            self._new[number] = f'{{"id": {number}, {text[1:]}'
             if self._pump is None or not self._pump.is_alive():
                 self._pump = threading.Thread(target=self._run, name="rlm-channel", daemon=True)
                 self._pump.start()
@@ -73,11 +74,10 @@ class Channel:
                 pass  # an interrupt that does not end the wait is seen here
         except BaseException:  # KeyboardInterrupt in the thread that waits: the call is not wanted any more
             with self._news:
-                unsent = [c for c in self._new if c["id"] != number]
-                if self._open.pop(number, None) is not None and len(unsent) == len(self._new):
+                unsent = self._new.pop(number, None) is not None
+                if self._open.pop(number, None) is not None and not unsent:
                     self._forget.append(number)
                     self._news.notify()
-                self._new = unsent
             raise
         if error := slot.answer.get("error"):
             raise HostError(str(error["kind"]), str(error["message"]))
@@ -88,10 +88,10 @@ class Channel:
             with self._news:
                 while not (self._new or self._open or self._forget):
                     self._news.wait()
-                message = {"rlm": 1, "new": self._new, "forget": self._forget}
-                self._new, self._forget = [], []
+                message = f'{{"rlm": 1, "new": [{", ".join(self._new.values())}], "forget": {self._forget}}}'
+                self._new, self._forget = {}, []
             try:
-                self._hand_out(json.loads(self._ask(json.dumps(message)))["done"])
+                self._hand_out(json.loads(self._ask(message))["done"])
             except BaseException as error:  # noqa: BLE001 - whatever broke the channel, no thread may wait for ever
                 self._fail(f"the host did not answer ({type(error).__name__}: {error})")
 

@@ -80,9 +80,7 @@ def _type_name(value: object) -> str:
 def _frame_size(value: object) -> str:
     """The size of anything that has a shape: frames, series, arrays, tables."""
     shape = getattr(value, "shape", None)
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
-        return ""
-    if not shape:
+    if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) for n in shape):
         return ""
     if hasattr(value, "columns") or hasattr(value, "column_names"):
         return f"{shape[0]:,} rows x {shape[1]:,} columns" if len(shape) == 2 else ""
