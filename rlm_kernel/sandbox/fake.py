@@ -65,7 +65,10 @@ class FakeSandbox:
         if self._repl is None:
             self.starts += 1
             self._namespace = {"__name__": "__main__", "input": refuse_input}
-            self._repl = Repl(self._namespace, Channel(lambda text: self._ask(loop, text)))
+            channel = Channel(lambda text: self._ask(loop, text))
+            # not from the cell's thread: until it runs a new thread bears its parent's ident, and would be interrupted
+            channel.open()
+            self._repl = Repl(self._namespace, channel)
         self._namespace.update(self._staged)
         self._staged.clear()
         self._repl.changes()

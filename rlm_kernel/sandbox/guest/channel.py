@@ -65,9 +65,7 @@ class Channel:
             number = self._last_id
             self._open[number] = slot
             self._new[number] = f'{{"id": {number}, {text[1:]}'
-            if self._pump is None or not self._pump.is_alive():
-                self._pump = threading.Thread(target=self._run, name="rlm-channel", daemon=True)
-                self._pump.start()
+            self._start_pump()
             self._news.notify()
         try:
             while not slot.ready.acquire(timeout=_PATIENCE_SECONDS):
@@ -82,6 +80,16 @@ class Channel:
         if error := slot.answer.get("error"):
             raise HostError(str(error["kind"]), str(error["message"]))
         return slot.answer.get("value")
+
+    def open(self) -> None:
+        """Start the pump now, from this thread; else the first call starts it."""
+        with self._news:
+            self._start_pump()
+
+    def _start_pump(self) -> None:
+        if self._pump is None or not self._pump.is_alive():
+            self._pump = threading.Thread(target=self._run, name="rlm-channel", daemon=True)
+            self._pump.start()
 
     def _run(self) -> None:
         while True:
