@@ -65,7 +65,11 @@ class RunStarted(Event):
     max_llm_calls: int
     variables: tuple[Variable, ...] = ()
     parent: str | None = None
-    """The sub-call that asked for this run, `None` for the outermost."""
+    """The name of the run whose sub-call asked for this one, `None` for the outermost.
+
+    A child run is named by its path: the name of its parent, a dot, and the number of the sub-call (`1.7`). It starts
+    after that sub-call did.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,14 +127,14 @@ def _iteration_line(t: Trajectory, i: Iteration, place: int, began: datetime.dat
         "timestamp": (began + datetime.timedelta(seconds=max(0.0, min(i.started, 1e9)))).isoformat(),
         "prompt": prompt,
         "response": i.reply,
-        "code_blocks": [_block(c, answer) for c in i.cells],
+        "code_blocks": [_block(c, answer, began) for c in i.cells],
         "final_answer": answer,
         "iteration_time": encode(i.model_seconds + sum(c.seconds for c in i.cells)),
         KEY: extra | {"usage": asdict(i.usage)},
     }
 
 
-def _block(cell: Cell, answer: str | None) -> dict[str, Any]:
+def _block(cell: Cell, answer: str | None, began: datetime.datetime) -> dict[str, Any]:
     streams = {False: "", True: ""}
     pieces = []
     for output in cell.outputs:
@@ -152,7 +152,7 @@ def _block(cell: Cell, answer: str | None) -> dict[str, Any]:
             "stderr": streams[True],
             "locals": {v.name: v.preview or " ".join(filter(None, (v.type, v.size))) for v in cell.changed},
             "execution_time": encode(cell.seconds),
-            "rlm_calls": [_call(s) for s in cell.subcalls],
+            "rlm_calls": [_call(s, began) for s in cell.subcalls],
             "final_answer": answer if cell.status == "submitted" else None,
         },
         KEY: {
@@ -167,7 +167,7 @@ def _block(cell: Cell, answer: str | None) -> dict[str, Any]:
     }
 
 
-def _call(s: Subcall) -> dict[str, Any]:
+def _call(s: Subcall, began: datetime.datetime) -> dict[str, Any]:
     sent = s.usage.input_tokens + s.usage.cache_read_tokens + s.usage.cache_write_tokens
     totals = {"total_calls": 1, "total_input_tokens": sent, "total_output_tokens": s.usage.output_tokens}
     cost = {} if s.cost is None else {"total_cost": encode(s.cost)}
@@ -183,7 +183,7 @@ def _call(s: Subcall) -> dict[str, Any]:
     if s.error:
         made["error"] = s.error
     if s.run:
-        lines = list(_lines(s.run))
+        lines = list(_lines(s.run, began))  # its times count from the same start
         made["metadata"] = {"run_metadata": lines[0], "iterations": lines[1:]}
     return made | {KEY: {name: encode(getattr(s, name)) for name in _CALL} | {"usage": asdict(s.usage)}}
 

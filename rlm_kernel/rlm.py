@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -137,17 +136,18 @@ class RLM:
         return Job.prepare(question, self.signature, variables, defaults().merged(self._given))
 
     def _deliver(self, story: Trajectory) -> ev.OnEvent:
-        view = TextView(sys.stdout.write) if defaults().merged(self._given).verbose else None
+        view = TextView.terminal() if defaults().merged(self._given).verbose else None
 
         def deliver(event: ev.Event) -> None:
             if view is not None:
                 view(event)
             if self._on_event is not None:
                 self._on_event(event)
-            if self._on_subcall is not None and isinstance(event, ev.SubcallFinished):
-                self._on_subcall(story.subcall(event.subcall))
-            if self._on_iteration is not None and isinstance(event, ev.IterationFinished):
-                self._on_iteration(story[event.iteration - 1])
+            run = story.find(event.run)
+            if self._on_subcall is not None and isinstance(event, ev.SubcallFinished) and run is not None:
+                self._on_subcall(run.subcall(event.subcall))
+            if self._on_iteration is not None and isinstance(event, ev.IterationFinished) and run is not None:
+                self._on_iteration(run[event.iteration - 1])
 
         return deliver
 

@@ -1,6 +1,7 @@
 """The story of a run as a tree, folded from its events.
 
-`Trajectory.fold` is the only way one is made, live or loaded, so the panel, the result and the files agree.
+`Trajectory.fold` is the only way one is made, live or loaded, so the panel, the result and the files agree. Runs are
+named by path: sub-call 7 of run `1` starts the child run `1.7`, which is found at `Subcall.run` of that sub-call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from rlm_kernel import events as ev
 from rlm_kernel.usage import Usage
 
 __all__ = ["Cell", "Iteration", "Output", "Subcall", "Trajectory"]
-
 
 _JOIN_CHARS = 64 * 1024
 """Small pieces of output are joined; adding to a long text again and again would copy it each time."""
@@ -41,12 +41,13 @@ class Subcall:
     reply: str = ""
     error: str = ""
     usage: Usage = Usage()
+    """Of all that it took, a child run included."""
     cost: float | None = None
     seconds: float = 0.0
     started: float = 0.0
     finished: bool = False
     run: Trajectory | None = None
-    """The child run it started, if it started one."""
+    """The child run it started, if it started one; grows as that run goes on."""
 
 
 @dataclass(slots=True)
@@ -141,10 +142,21 @@ class Trajectory:
         """The sub-call of this number, from 1."""
         return self._subcalls[number]
 
+    def find(self, run: str) -> Trajectory | None:
+        """The run of this name: this one, or one below it at any depth."""
+        found: Trajectory | None = self
+        while found is not None and found.run != run:
+            asked = found._towards(run)
+            found = asked.run if asked else None
+        return found
+
     def add(self, event: ev.Event) -> None:
-        """Fold one more event in. Events of an unknown kind are passed over: newer files stay readable."""
-        if fold := _FOLDS.get(type(event)):
-            fold(self, event)
+        """Fold one more event in; that of a child run into the trajectory below the sub-call that asked for it.
+
+        Events of an unknown run or kind are passed over: newer files stay readable.
+        """
+        if (run := self._owner(event)) is not None and (fold := _FOLDS.get(type(event))):
+            fold(run, event)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the run to `path` as JSONL that alexzhang13's visualizer opens; `load` gives it back.
@@ -167,8 +179,34 @@ class Trajectory:
 
         return jsonl.load(path)
 
+    def show(self) -> None:
+        """Show the run: in a notebook in the panel, to step through, filter and search; elsewhere as text.
+
+        Notebooks that are read without a kernel show it as plain HTML, as far as their viewer lets them.
+        """
+        from rlm_kernel import panel
+
+        panel.show(self)
+
     def _cell(self) -> Cell:
         return self.iterations[-1].cells[-1]
+
+    def _towards(self, run: str) -> Subcall | None:
+        """The sub-call of this run at which the run of this name is, or above it."""
+        path = f"{self.run}."
+        number = run.removeprefix(path).partition(".")[0] if run.startswith(path) else ""
+        return self._subcalls.get(int(number)) if number.isdecimal() and len(number) < 10 else None
+
+    def _owner(self, event: ev.Event) -> Trajectory | None:
+        """The run that the event is about; its first event makes it. The first run that starts is the outermost."""
+        if isinstance(event, ev.RunStarted):
+            if not self.run:
+                return self
+            above = self.find(event.parent) if event.parent else None
+            asked = above._towards(event.run) if above else None
+            if asked and asked.run is None and event.run == f"{event.parent}.{asked.number}":
+                asked.run = Trajectory(run=event.run)
+        return self.find(event.run)
 
 
 def _run_started(t: Trajectory, e: ev.RunStarted) -> None:

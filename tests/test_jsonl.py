@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parent / "render"))
-from story_maker import everywhere, run
+from story_maker import everywhere, family, interleaved, run
 
 from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import Variable
@@ -49,6 +50,29 @@ def test_a_saved_run_comes_back_equal(text: str, values: dict[str, Any], outputs
     )  # fmt: skip
     t.subcalls[1].run = run(question=text)
     assert t == there_and_back(t)
+
+
+@pytest.mark.parametrize("shape", [(50,), (3, 2, 2), (1,) * 30], ids=["wide", "tree", "deep"])
+def test_child_runs_come_back_in_their_places(shape: tuple[int, ...]) -> None:
+    """Every run of the tree is found by its name again, and further events reach it."""
+    runs = family("1", *shape)
+    t = Trajectory.fold(interleaved(runs, "1", random.Random(0)))
+    back = there_and_back(t)
+    assert t == back
+    for name, own in runs.items():
+        assert back.find(name) == t.find(name)
+        back.add(own[-1])
+    assert t == back
+
+
+def test_a_child_run_tells_its_time_from_the_same_start(tmp_path: Path) -> None:
+    """Its iterations are dated after the start of the outermost run, as those of that run are."""
+    runs = family("1", 1)
+    Trajectory.fold(interleaved(runs, "1", random.Random(0))).save(tmp_path / "run.jsonl")
+    head, turn = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    child = turn["code_blocks"][0]["result"]["rlm_calls"][0]["metadata"]
+    assert child["run_metadata"]["timestamp"] == head["timestamp"]
+    assert child["iterations"][0]["timestamp"] == turn["timestamp"]
 
 
 def test_halves_of_a_character_in_neighbouring_outputs_stay_apart() -> None:

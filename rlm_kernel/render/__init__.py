@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rlm_kernel.render.clean import clean
 from rlm_kernel.render.html import answer_html, to_html
-from rlm_kernel.render.live import TextView, progress_line
+from rlm_kernel.render.live import TextView
 from rlm_kernel.render.markdown import answer_markdown, to_markdown
 from rlm_kernel.render.text import answer_text, to_text
 
@@ -18,7 +18,6 @@ __all__ = [
     "answer_markdown",
     "answer_text",
     "clean",
-    "progress_line",
     "to_html",
     "to_markdown",
     "to_text",

@@ -69,10 +69,13 @@ def clip(text: str, limit: int) -> str:
 
 def excerpt(text: str, chars: int, lines: int) -> str:
     """`text`, or its head and tail with a line between them that says how much is left out."""
-    if len(text) <= chars and text.count("\n") < lines:
+    end = text.endswith("\n")  # of the last line, no line more
+    if len(text) - end <= chars and text.count("\n") - end < lines:
         return clean(text)
-    head = "\n".join(text[: chars * 2 // 3].split("\n", lines * 2 // 3)[: max(1, lines * 2 // 3)])
-    tail = "\n".join(text[-max(1, chars // 3) :].rsplit("\n", lines // 3)[-max(1, lines // 3) :])
+    text = text.removesuffix("\n")
+    first, last = max(1, lines * 2 // 3), max(1, lines // 3)
+    head = "\n".join(text[: chars * 2 // 3].split("\n", first)[:first])
+    tail = "\n".join(text[-max(1, chars // 3) :].rsplit("\n", last)[-last:])
     left = len(text) - len(head) - len(tail)
     note = f"… {count(left, 'character')} left out, in {WHERE} …"
     return "\n".join(part for part in (clean(head).rstrip("\n"), note, clean(tail).strip("\n")) if part)

@@ -1,21 +1,25 @@
 """A finished, stopped or failed run as one still page of HTML: the form that is saved in the notebook.
 
 It must read well in Lab (light, dark, untrusted), nbconvert, nbviewer and, without any style, on GitHub. So: semantic
-elements, `details` for folding, inline styles only, half-transparent greys that suit any ground, no script, no image.
-Nothing in it changes from one rendering to the next.
+elements, `details` for folding, inline styles only, half-transparent greys that suit any ground, no script; pictures
+that the code made are part of the page itself. Nothing in it changes from one rendering to the next.
 """
 
 from __future__ import annotations
 
+import itertools
+from html import escape as attribute
 from typing import TYPE_CHECKING
 
 from rlm_kernel.render import story
 from rlm_kernel.render.clean import WHERE, clean, clip, count, excerpt, fit, size, stream
-from rlm_kernel.render.prose import CELL, HAIRLINE, MONO, TABLE, code_html, escape, prose_html
-from rlm_kernel.render.values import Block, Form, Items, Plain, Table, Text, form, html_table
+from rlm_kernel.render.html_forms import MUTED, OUTPUT, QUIET, form_html, table_html
+from rlm_kernel.render.images import Image, image, pictures, said
+from rlm_kernel.render.prose import CELL, HAIRLINE, TABLE, code_html, escape, prose_html
+from rlm_kernel.render.values import Table, form, html_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from rlm_kernel.events import Variable
     from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, Trajectory
@@ -30,16 +34,20 @@ SHOWN = 12
 LISTED = 60
 """As many iterations are listed at all."""
 SUBCALLS = 20
+PARTS = 12
+"""As many stretches of a reply are shown, prose or code."""
+OUTPUTS = 10
+PICTURES = 100_000
+"""Bytes of all pictures; further ones are named."""
 ROOMY = 8000
 """Bytes from which on an iteration is first tried at its full length."""
 COLOURS = {"good": "#279455", "short": "#a87412", "bad": "#d64f45"}
 """Each is readable on white and on near-black."""
-MUTED = "opacity:0.68"
-OUTPUT = (
-    f"{MONO};font-size:0.88em;line-height:1.45;white-space:pre-wrap;overflow-wrap:break-word;margin:6px 0;"
-    "padding:2px 0 2px 12px;background:none;border-left:3px solid "
+PICTURE = (
+    "display:block;box-sizing:border-box;max-width:100%;max-height:560px;margin:6px 0;padding:6px;border-radius:5px;"
+    "background-color:#ffffff"
 )
-QUIET = f"margin:6px 0;font-size:0.9em;{MUTED}"
+"""On white, for axes and letters of a plot without a ground of its own are black."""
 SUMMARY = "cursor:pointer;padding:3px 0"
 
 
@@ -49,11 +57,11 @@ def to_html(trajectory: Trajectory) -> str:
     words, tone = story.headline(t)
     colour = COLOURS[tone]
     question = excerpt(t.question.strip(), 1500, 12) or "No question"
-    said = f'<strong style="color:{colour}">{escape(words)}</strong>'
+    ended = f'<strong style="color:{colour}">{escape(words)}</strong>'
     meta = "".join(f" · {escape(part)}" for part in story.totals(t))
     style = "margin:0 0 2px 0;white-space:pre-wrap;overflow-wrap:break-word"
     top = f'<p style="{style}"><strong>{escape(question)}</strong></p>'
-    top += f'<p style="margin:0 0 10px 0;font-size:0.9em">{said}<span style="opacity:0.8">{meta}</span></p>'
+    top += f'<p style="margin:0 0 10px 0;font-size:0.9em">{ended}<span style="opacity:0.8">{meta}</span></p>'
     if t.detail:
         top += f'<p style="margin:0 0 10px 0">{escape(clip(t.detail, 600))}</p>'
     answer = _boxed(_answer(t), colour) if t.values or t.stop_reason == "answered" else ""
@@ -78,7 +86,7 @@ def _answer(t: Trajectory) -> str:
     for i, name in enumerate(names):
         value = t.values.get(name)
         cap = room // (len(names) - i)
-        shown = fit(cap, lambda s, v=value: _form(form(v, int(10 * s) or 1, int(20_000 * s)), large=True))  # type: ignore[misc]  # binds the loop variable
+        shown = fit(cap, lambda s, v=value: form_html(form(v, int(10 * s) or 1, int(20_000 * s))))  # type: ignore[misc]  # binds the loop variable
         label = f'<p style="margin:9px 0 1px 0;font-size:0.88em;{MUTED}"><strong>{escape(clip(name, 80))}</strong></p>'
         if value is None:
             shown = _note("None" if name in t.values else "not answered")
@@ -90,50 +98,22 @@ def _answer(t: Trajectory) -> str:
     return "".join(made)
 
 
-def _form(value: Form, *, large: bool = False) -> str:
-    if isinstance(value, Text):
-        return f'<div style="font-size:1.06em;overflow-wrap:break-word">{prose_html(value.text)}</div>'
-    if isinstance(value, Plain):
-        return f'<p style="margin:0 0 7px 0{";font-size:1.25em" if large else ""}">{escape(value.text)}</p>'
-    if isinstance(value, Block):
-        return f'<pre style="{OUTPUT}rgba(127,127,127,0.3)">{escape(value.text)}</pre>'
-    if isinstance(value, Items):
-        items = "".join(f'<li style="margin:2px 0">{escape(item)}</li>' for item in value.items)
-        more = f'<p style="{QUIET}">{count(value.more, "more item")}</p>' if value.more else ""
-        return f'<ul style="margin:0 0 7px 0;padding-left:24px">{items}</ul>{more}'
-    return _table(value)
-
-
-def _table(table: Table) -> str:
-    side = ["right" if table.numeric(i) else "left" for i in range(table.width)]
-
-    def cells(row: Iterable[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} align="{side[i]}" style="{CELL};text-align:{side[i]}">{escape(text)}</{tag}>'
-            for i, text in enumerate(row)
-        )
-
-    head = f"<thead><tr>{cells(table.columns, 'th')}</tr></thead>" if table.columns else ""
-    rows = "".join(f'<tr style="background:none">{cells(row, "td")}</tr>' for row in table.rows)
-    left = [count(table.more_rows, "more row")] if table.more_rows else []
-    left += [count(table.more_columns, "more column")] if table.more_columns else []
-    more = f'<p style="{QUIET}">{" and ".join(left)}</p>' if left else ""
-    return f'<div style="overflow:auto"><table style="{TABLE}">{head}<tbody>{rows}</tbody></table></div>{more}'
-
-
 def _iterations(iterations: list[Iteration], room: int) -> str:
     """One line for each, in order, opened as far as the room allows: the last and the first before the middle."""
     listed = sorted(story.order(len(iterations))[:LISTED])
     lines = {i: _line(iterations[i]) for i in listed}
     room -= sum(size(line) + 300 for line in lines.values()) + 600
+    album = _album([iterations[i] for i in reversed(listed)], min(PICTURES, room // 2))
+    room -= sum(map(size, album.values()))
     bodies: dict[int, str] = {}
     for done, place in enumerate(story.order(len(listed))):
         i = listed[place]
         cap = min(room, max(2 * room // (len(listed) - done), 1000))
         scales = (1, 0.3, 0.1) if cap > ROOMY else (0.3, 0.1, 0.03)
-        made = fit(cap, lambda s, it=iterations[i]: _body(it, s), scales)  # type: ignore[misc]  # binds the loop variable
-        bodies[i] = made or _note(f"too large to show, in {WHERE}")
-        room -= size(bodies[i])
+        own = "".join(album.get(id(o), "") for c in iterations[i].cells for o in c.outputs)
+        made = fit(cap + size(own), lambda s, it=iterations[i]: _body(it, s, album), scales)  # type: ignore[misc]  # binds the loop variable
+        bodies[i] = made or own + _note(f"too large to show, in {WHERE}")
+        room -= size(bodies[i]) - size(own)
     shown = [_fold(lines[i], bodies[i]) for i in listed]
     left = len(iterations) - len(listed)
     if left:
@@ -146,14 +126,32 @@ def _iterations(iterations: list[Iteration], room: int) -> str:
     return "".join(shown)
 
 
+def _album(iterations: Iterable[Iteration], room: int) -> dict[int, str]:
+    """The pictures that are shown, by the `id` of their output; the first iterations given come first."""
+    made: dict[int, str] = {}
+    for iteration in iterations:
+        shown = itertools.islice(story.parts(iteration), PARTS) if pictures(iteration) else ()
+        for output in (o for part in shown if not isinstance(part, story.Prose) for o in story.outputs(part)[:OUTPUTS]):
+            found = image(output.data)
+            if found and (uri := found.uri(room - 1500)):
+                made[id(output)] = _picture(found, uri)
+                room -= size(made[id(output)])
+    return made
+
+
+def _picture(found: Image, uri: str) -> str:
+    return f'<img src="{uri}" alt="{attribute(found.alt or found.words)}" style="{PICTURE}">'
+
+
 def _line(iteration: Iteration) -> str:
     state = story.status(iteration)
     tone = {"ok": "good", "submitted": "good", "none": "short", "running": "short"}.get(state, "bad")
     calls = [s for c in iteration.cells for s in c.subcalls]
     trouble = next((e for c in iteration.cells if c.status == "error" and (e := story.error_line(c))), "")
-    said = [trouble or story.status_words(state), count(len(calls), "sub-call") if calls else ""]
-    said += [count(len(iteration.notes), "note")] if iteration.notes else []
-    tail = "".join(f" · {escape(part)}" for part in said if part)
+    told = [trouble or story.status_words(state), count(len(calls), "sub-call") if calls else ""]
+    told += [count(len(found), "picture")] if (found := pictures(iteration)) else []
+    told += [count(len(iteration.notes), "note")] if iteration.notes else []
+    tail = "".join(f" · {escape(part)}" for part in told if part)
     tail = f'<span style="font-size:0.9em;{MUTED}">{tail}</span>' if tail else ""
     return (
         f'<span style="{MUTED}">{iteration.number}</span> '
@@ -177,28 +175,29 @@ def _note(text: str) -> str:
     return f'<p style="{QUIET}">{escape(text)}</p>'
 
 
-def _body(iteration: Iteration, scale: float) -> str:
+def _body(iteration: Iteration, scale: float, album: Mapping[int, str]) -> str:
     room = int(8000 * scale)
     made = [_note(f"Note: {clip(note, 400)}") for note in iteration.notes[:5]]
     if iteration.thinking.strip():
         made.append(_small("Thinking", prose_html(excerpt(iteration.thinking, int(3000 * scale), 60))))
     for number, part in enumerate(story.parts(iteration)):
-        if number >= 12:
+        if number >= PARTS:
             made.append(_note(f"the rest of the reply is in {WHERE}"))
             break
         if isinstance(part, story.Prose):
             made.append(prose_html(excerpt(part.text, max(room, 200), 200)))
             room -= len(part.text)
         else:
-            made.append(_cell(part, scale))
+            made.append(_cell(part, scale, album))
     return "".join(made)
 
 
-def _cell(cell: Cell, scale: float) -> str:
+def _cell(cell: Cell, scale: float, album: Mapping[int, str]) -> str:
     made = [code_html(excerpt(cell.code, int(8000 * scale), 160))]
-    made += [_output(o, scale) for o in cell.outputs[:10]]
-    if len(cell.outputs) > 10:
-        made.append(_note(f"{count(len(cell.outputs) - 10, 'more output')} in {WHERE}"))
+    outputs = story.outputs(cell)
+    made += [album.get(id(o)) or _output(o, scale) for o in outputs[:OUTPUTS]]
+    if len(outputs) > OUTPUTS:
+        made.append(_note(f"{count(len(outputs) - OUTPUTS, 'more output')} in {WHERE}"))
     if cell.status not in ("ok", "error", "submitted"):
         made.append(f'<p style="margin:6px 0;color:{COLOURS["bad"]}">{escape(story.status_words(cell.status))}</p>')
     if cell.subcalls:
@@ -210,13 +209,15 @@ def _cell(cell: Cell, scale: float) -> str:
 
 def _output(output: Output, scale: float) -> str:
     if table := html_table(output.data.get("text/html"), max(1, int(10 * scale))):
-        return _table(table)
+        return table_html(table)
     bar = {"stderr": "rgba(192,138,30,0.7)", "error": "rgba(214,79,69,0.8)"}.get(output.kind, "rgba(127,127,127,0.3)")
-    text = excerpt(stream(output.text), int(4000 * scale), int(50 * scale) or 3)
-    if text.strip():
-        return f'<pre style="{OUTPUT}{bar}">{escape(text.rstrip())}</pre>'
+    found = image(output.data) if output.data else None
+    text = excerpt(stream(said(output.text) if found else output.text), int(4000 * scale), int(50 * scale) or 3)
+    made = f'<pre style="{OUTPUT}{bar}">{escape(text.rstrip())}</pre>' if text.strip() else ""
+    if found:
+        return made + _note(f"{found.words}, in {WHERE}")
     kinds = ", ".join(clip(str(kind), 40) for kind in list(output.data)[:4])
-    return _note(f"{kinds} in {WHERE}") if kinds else ""
+    return made or (_note(f"{kinds} in {WHERE}") if kinds else "")
 
 
 def _variables(changed: tuple[Variable, ...], removed: tuple[str, ...]) -> str:
@@ -224,7 +225,8 @@ def _variables(changed: tuple[Variable, ...], removed: tuple[str, ...]) -> str:
         (clip(v.name, 60), clip(v.type, 40), clip(v.size, 60), clip(story.steady(v.preview), 120)) for v in changed[:20]
     ]
     used = [i for i in range(4) if any(row[i] for row in rows)]
-    made = _table(Table((), tuple(tuple(r[i] for i in used) for r in rows), len(changed) - len(rows))) if rows else ""
+    table = Table((), tuple(tuple(r[i] for i in used) for r in rows), len(changed) - len(rows))
+    made = table_html(table) if rows else ""
     if removed:
         made += _note("removed: " + clip(", ".join(removed[:50]), 300))
     number = len(changed) + len(removed)
@@ -233,8 +235,9 @@ def _variables(changed: tuple[Variable, ...], removed: tuple[str, ...]) -> str:
 
 def _subcalls(subcalls: list[Subcall], scale: float) -> str:
     head = "".join(f'<th style="{CELL};text-align:left">{name}</th>' for name in ("", "asked", "replied"))
-    rows = "".join(_subcall(s, scale) for s in subcalls[:SUBCALLS])
-    more = _note(f"{len(subcalls) - SUBCALLS:,} more in {WHERE}") if len(subcalls) > SUBCALLS else ""
+    shown = subcalls[: max(3, int(SUBCALLS * min(1, 3 * scale)))]
+    rows = "".join(_subcall(s, scale) for s in shown)
+    more = _note(f"{len(subcalls) - len(shown):,} more in {WHERE}") if len(subcalls) > len(shown) else ""
     table = f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f'<div style="overflow:auto">{table}</div>{more}'
 
@@ -255,7 +258,7 @@ def _subcall(subcall: Subcall, scale: float) -> str:
 def _child(run: Trajectory, scale: float) -> str:
     shown = run.iterations[: max(1, int(10 * scale))]
     lines = "".join(f'<p style="margin:2px 0">{_line(i)}</p>' for i in shown)
-    if len(run.iterations) > len(shown):
-        lines += _note(f"{count(len(run.iterations) - len(shown), 'more iteration')} in {WHERE}")
+    more = len(run.iterations) - len(shown)
+    lines += _note(" and ".join([*([count(more, "more iteration")] if more else []), f"its code in {WHERE}"]))
     words = ", ".join([story.headline(run)[0].lower(), *story.totals(run)])
     return _small(f"its own run: {escape(words)}", lines)

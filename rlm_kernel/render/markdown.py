@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.render import story
 from rlm_kernel.render.clean import WHERE, clean, clip, count, excerpt, fit, size, stream
+from rlm_kernel.render.images import image, said
 from rlm_kernel.render.values import Block, Items, Plain, Table, Text, form, html_table
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ def _iterations(iterations: list[Iteration], room: int) -> list[str]:
 def _head(iteration: Iteration) -> str:
     state = story.status(iteration)
     trouble = next((e for c in iteration.cells if c.status == "error" and (e := story.error_line(c))), "")
-    said = [_inline(story.summary(iteration), "**"), escape(trouble) or story.status_words(state)]
-    return f"**{iteration.number}** {story.mark(state)} " + " · ".join(part for part in said if part)
+    told = [_inline(story.summary(iteration), "**"), escape(trouble) or story.status_words(state)]
+    return f"**{iteration.number}** {story.mark(state)} " + " · ".join(part for part in told if part)
 
 
 def _body(iteration: Iteration, scale: float) -> str:
@@ -167,9 +168,10 @@ def _body(iteration: Iteration, scale: float) -> str:
 
 def _cell(cell: Cell, scale: float) -> list[str]:
     made = [fence(excerpt(cell.code, int(4000 * scale), 100), "python")]
-    made += [_output(o, scale) for o in cell.outputs[:10]]
-    if len(cell.outputs) > 10:
-        made.append(f"{count(len(cell.outputs) - 10, 'more output')} in `{WHERE}`")
+    outputs = story.outputs(cell)
+    made += [_output(o, scale) for o in outputs[:10]]
+    if len(outputs) > 10:
+        made.append(f"{count(len(outputs) - 10, 'more output')} in `{WHERE}`")
     if cell.status not in ("ok", "error", "submitted"):
         made.append(escape(story.status_words(cell.status)))
     if cell.subcalls:
@@ -181,6 +183,8 @@ def _cell(cell: Cell, scale: float) -> list[str]:
         made += [f"{story.subcalls_words(cell.subcalls)}:", _table(Table(("", "asked", "replied"), rows))]
         if len(cell.subcalls) > len(shown):
             made.append(f"{len(cell.subcalls) - len(shown):,} more in `{WHERE}`")
+        if any(s.run for s in shown):
+            made.append(f"The runs they started are in `{WHERE}`")
     if cell.changed:
         names = ", ".join(f"{clip(v.name, 60)} ({clip(f'{v.type} {v.size}'.strip(), 80)})" for v in cell.changed[:20])
         more = f" and {len(cell.changed) - 20:,} more" if len(cell.changed) > 20 else ""
@@ -193,8 +197,10 @@ def _cell(cell: Cell, scale: float) -> list[str]:
 def _output(output: Output, scale: float) -> str:
     if table := html_table(output.data.get("text/html"), max(1, int(10 * scale))):
         return _table(table)
-    text = excerpt(stream(output.text), int(2400 * scale), int(40 * scale) or 3)
-    if text.strip():
-        return fence(text)
+    found = image(output.data) if output.data else None
+    text = excerpt(stream(said(output.text) if found else output.text), int(2400 * scale), int(40 * scale) or 3)
+    made = [fence(text)] if text.strip() else []
+    if found:
+        return "\n\n".join([*made, f"{found.words}, in `{WHERE}`"])
     kinds = ", ".join(clip(str(kind), 40) for kind in list(output.data)[:4])
-    return f"{escape(kinds)} in `{WHERE}`" if kinds else ""
+    return made[0] if made else f"{escape(kinds)} in `{WHERE}`" if kinds else ""

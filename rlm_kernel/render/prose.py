@@ -22,11 +22,11 @@ from pygments.util import ClassNotFound
 from rlm_kernel.render.clean import clean, clip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from markdown_it.token import Token as MarkdownToken
 
-__all__ = ["CELL", "HAIRLINE", "MONO", "TABLE", "code_html", "escape", "prose_html"]
+__all__ = ["CELL", "HAIRLINE", "MONO", "TABLE", "code_html", "code_tokens", "escape", "prose_html", "prose_tokens"]
 
 HAIRLINE = "1px solid rgba(127,127,127,0.28)"
 MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
@@ -87,6 +87,16 @@ def code_html(code: str, language: str = "python") -> str:
 def prose_html(text: str) -> str:
     """Markdown from a model as HTML; the caller has bounded its length."""
     return str(_MARKDOWN.render(clean(text)))
+
+
+def prose_tokens(text: str) -> list[MarkdownToken]:
+    """Markdown from a model as the tokens that `prose_html` is made from; their text is clean."""
+    return _MARKDOWN.parse(clean(text))
+
+
+def code_tokens(code: str, language: str = "python") -> Iterator[tuple[Any, str]]:
+    """Code as Pygments' tokens: `(type, text)`, clean, joined the code again."""
+    return iter(_lexer(language).get_tokens(clean(code).strip("\n")))
 
 
 @functools.cache

@@ -6,11 +6,13 @@ and its code begins. Nothing here knows HTML, Markdown or a terminal, and nothin
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlm_kernel.render.clean import clip, count
+from rlm_kernel.trajectory import Output
 from rlm_kernel.usage import Usage
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
 
 __all__ = [
-    "Prose", "batches", "error_line", "fields", "headline", "mark", "money", "order", "parts", "status", "status_words",
-    "subcalls_words", "summary", "totals", "usage_of",
+    "Prose", "batches", "error_line", "fields", "headline", "mark", "money", "order", "outputs", "parts", "status",
+    "status_words", "subcalls_words", "summary", "totals", "usage_of",
 ]  # fmt: skip
 
 MARKS = {"ok": "✓", "submitted": "✓", "running": "…", "none": "·"}
@@ -89,7 +91,7 @@ def usage_of(trajectory: Trajectory) -> Usage:
     for iteration in trajectory.iterations:
         total += iteration.usage
     for subcall in trajectory.subcalls:
-        total += subcall.usage
+        total += usage_of(subcall.run) if subcall.run and not subcall.usage.total_tokens else subcall.usage
     return total
 
 
@@ -101,11 +103,14 @@ def money(dollars: float) -> str:
 
 
 def status(iteration: Iteration) -> str:
-    """The status of an iteration: `submitted` if a cell submitted, the first trouble of a cell, else `ok`."""
+    """The status of an iteration: `submitted` if a cell submitted, the first trouble of a cell, else `ok`.
+
+    One that goes on, or broke off between two cells, is `running`; one that ended without code is `none`.
+    """
     found = [c.status for c in iteration.cells]
-    if not found:
-        return "none" if iteration.done or iteration.reply else "running"
-    return "submitted" if "submitted" in found else next((s for s in found if s != "ok"), "ok")
+    if "submitted" in found:
+        return "submitted"
+    return next((s for s in found if s != "ok"), ("ok" if found else "none") if iteration.done else "running")
 
 
 def mark(state: str) -> str:
@@ -168,6 +173,15 @@ def _split(reply: str) -> Iterator[tuple[str, str | None]]:
     yield "\n".join(block or prose), "\n".join(block[1:]) if fence else None
 
 
+def outputs(cell: Cell) -> list[Output]:
+    """The output of a cell; what was printed in many pieces is one."""
+    made: list[Output] = []
+    for _, group in itertools.groupby(cell.outputs, lambda o: o.kind if o.kind in ("stdout", "stderr") else id(o)):
+        pieces = list(group)
+        made.append(pieces[0] if len(pieces) == 1 else Output(pieces[0].kind, "".join(o.text for o in pieces)))
+    return made
+
+
 def error_line(cell: Cell) -> str:
     """The last line of the error of a cell: `KeyError: 'resolved_at'`."""
     text = next((o.text for o in reversed(cell.outputs) if o.kind == "error" and o.text.strip()), "")
@@ -187,10 +201,12 @@ def batches(subcalls: Iterable[Subcall]) -> int:
 
 
 def subcalls_words(subcalls: list[Subcall]) -> str:
-    """`14 sub-calls in 2 batches, 1 failed`."""
+    """`14 sub-calls in 2 batches, 3 with runs of their own, 1 failed`."""
     said = count(len(subcalls), "sub-call")
     if number := batches(subcalls):
-        said += f" in {number} batches" if number > 1 else " in a batch"
+        said += f" in {number:,} batches" if number > 1 else " in a batch"
+    if runs := sum(s.run is not None for s in subcalls):
+        said += f", {runs:,} with runs of their own" if runs > 1 else ", 1 with a run of its own"
     if failed := sum(bool(s.error) for s in subcalls):
         said += f", {failed:,} failed"
     if waiting := sum(not s.finished for s in subcalls):

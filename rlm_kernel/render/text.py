@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.render import story
 from rlm_kernel.render.clean import WHERE, clean, clip, count, excerpt
+from rlm_kernel.render.images import pictures
 from rlm_kernel.render.values import Items, Table, form
 
 if TYPE_CHECKING:
@@ -122,4 +123,6 @@ def _line(iteration: Iteration, width: int) -> str:
     calls = sum(len(c.subcalls) for c in iteration.cells)
     said = [story.summary(iteration, 72), clip(trouble, 60) or story.status_words(state)]
     said += [count(calls, "sub-call")] if calls else []
+    if found := pictures(iteration):
+        said.append(found[0].words if len(found) == 1 else count(len(found), "picture"))
     return f"{iteration.number:>{width}} {story.mark(state)} " + " · ".join(part for part in said if part)

@@ -1,7 +1,7 @@
 """What a sandbox is to the rest of the package: five verbs and the requests it forwards.
 
 Implement `Sandbox` to run model-written code somewhere else (a VM, a container, another machine) and hand an instance
-to `RLM(..., sandbox=...)`. `rlm_kernel.sandbox.FakeSandbox` is the smallest complete example.
+to `RLM(..., sandbox=...)`. `rlm_kernel.FakeSandbox` is the smallest complete example.
 """
 
 from __future__ import annotations

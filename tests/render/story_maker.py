@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from rlm_kernel import events as ev
@@ -31,13 +32,15 @@ def events(
     note: str = "",
     thinking: str = "",
     cost: float | None = 0.0125,
+    name: str = "main",
+    parent: str | None = None,
 ) -> list[ev.Event]:
     """The events of a run of equal iterations."""
-    at = {"run": "main", "at": 1.0}
+    at: dict[str, Any] = {"run": name, "at": 1.0}
     made: list[ev.Event] = [
         ev.RunStarted(
             **at, question=question, signature=signature, model="big", sub_model="small", max_iterations=20,
-            max_llm_calls=50,
+            max_llm_calls=50, parent=parent,
         )
     ]  # fmt: skip
     done = 0
@@ -90,6 +93,43 @@ def run(**options: Any) -> Trajectory:
     """The trajectory of `events(**options)`."""
     options.setdefault("values", {"answer": "Three."})
     return Trajectory.fold(events(**options))
+
+
+def together(number: int, **options: Any) -> list[ev.Event]:
+    """The events of a run whose sub-calls all start before the first of them ends, as those of a batch do."""
+    made = events(subcalls=number, batch=1, **options)
+    started = [e for e in made if isinstance(e, ev.SubcallStarted)]
+    rest = [e for e in made if not isinstance(e, ev.SubcallStarted)]
+    at = next(i for i, e in enumerate(rest) if isinstance(e, ev.CellStarted)) + 1
+    return [*rest[:at], *started, *rest[at:]]
+
+
+def family(name: str, *numbers: int, parent: str | None = None) -> dict[str, list[ev.Event]]:
+    """The events of a run and of those below it, by name: it has so many children, each of them the next number."""
+    number, *below = numbers or (0,)
+    made = {name: together(number, name=name, parent=parent, question=f"I am {name}", values={"answer": name})}
+    for n in range(1, number + 1):
+        made |= family(f"{name}.{n}", *below, parent=name)
+    return made
+
+
+def interleaved(
+    runs: dict[str, list[ev.Event]], first: str, chance: random.Random, *, deepest: bool = False
+) -> list[ev.Event]:
+    """All the events in some order that can happen: a run starts once the sub-call that asks for it has started.
+
+    With `deepest` each run waits for the one that it started.
+    """
+    waiting = {name: list(own) for name, own in runs.items()}
+    ready, told = [first], []
+    while ready:
+        name = ready[-1] if deepest else chance.choice(ready)
+        told.append(event := waiting[name].pop(0))
+        if isinstance(event, ev.SubcallStarted) and f"{name}.{event.subcall}" in runs:
+            ready.append(f"{name}.{event.subcall}")
+        if not waiting[name]:
+            ready.remove(name)
+    return told
 
 
 def everywhere(text: str) -> Trajectory:

@@ -59,14 +59,26 @@ def test_clip_gives_one_short_line(text: str, limit: int) -> None:
     assert len(made) <= limit
 
 
-@given(ANY, st.integers(3, 100), st.integers(3, 20))
+@given(ANY, st.integers(3, 100), st.integers(1, 20))
 def test_excerpt_keeps_what_fits(text: str, chars: int, lines: int) -> None:
     """Text within the limits is only cleaned; other text keeps its head, its tail and a note."""
     made = excerpt(text, chars, lines)
-    if len(text) <= chars and text.count("\n") < lines:
+    line = text.removesuffix("\n")
+    if len(line) <= chars and line.count("\n") < lines:
         assert clean(text) == made
     else:
         assert "left out, in rlm_result.trajectory" in made
+        assert "… -" not in made or "… -" in text
+        assert "… 0 characters" not in made or "… 0 characters" in text
+
+
+def test_a_line_end_at_the_end_is_no_line_more() -> None:
+    """One line with its end is one line; of more than fit, the last one that says something is kept."""
+    assert excerpt("one\n", 100, 1) == "one\n"
+    assert (
+        excerpt("one\ntwo\nthree\nfour\n", 100, 3)
+        == "one\ntwo\n… 7 characters left out, in rlm_result.trajectory …\nfour"
+    )
 
 
 def test_excerpt_of_many_megabytes_is_quick_and_short() -> None:
