@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from rlm_kernel.errors import InterruptedRunError
@@ -53,13 +53,19 @@ def call(work: Coroutine[Any, Any, T]) -> T:
     return submit(work).result()
 
 
-def drain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: Callable[[], None]) -> T:
+def drain(
+    start: Callable[[Emit], Coroutine[Any, Any, T]],
+    deliver: Emit,
+    stop: Callable[[], None],
+    pulse: Callable[[], float | None] = lambda: None,
+) -> T:
     """Run and wait, delivering events in this thread. An interrupt (Ctrl-C, ■) calls `stop` and is raised at the end.
 
     Args:
         start: makes the coroutine, given where it puts its events.
         deliver: called in this thread with each event. An error of it stops the run.
         stop: asks the run to end; called in this thread.
+        pulse: called in this thread after each burst of events, and again after as many seconds as it returns.
 
     Raises:
         InterruptedRunError: it was interrupted; `result` is what the run returned.
@@ -71,16 +77,18 @@ def drain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: 
     interrupted = asked = False
     failure: BaseException | None = None
     ended = False
+    wait: float | None = None
     while not ended:
         try:
             if (interrupted or failure is not None) and not asked:
                 stop()
                 asked = True
-            event = events.get()
-            if event is end:
-                ended = True
-            elif failure is None:
-                deliver(event)
+            event = _next(events, wait)
+            ended = event is end
+            if failure is None and not ended:
+                if event is not None:
+                    deliver(event)
+                wait = pulse()
                 if events.empty():
                     time.sleep(_REST_SECONDS)  # events come in bursts; waking for each would slow down the loop
         except KeyboardInterrupt:  # a second one, in the middle of all this, is no other than the first
@@ -95,6 +103,14 @@ def drain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: 
     if interrupted:
         raise InterruptedRunError(getattr(result, "detail", "") or "stopped by the user", result)
     return result
+
+
+def _next(events: SimpleQueue[Any], seconds: float | None) -> Any:
+    """The next event; None when there is none in that time."""
+    try:
+        return events.get(timeout=seconds)
+    except Empty:
+        return None
 
 
 async def adrain(start: Callable[[Emit], Coroutine[Any, Any, T]], deliver: Emit, stop: Callable[[], None]) -> T:

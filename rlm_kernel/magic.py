@@ -121,17 +121,23 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
             signature = Signature.parse(text, names)
             variables = _look_up(signature, names)
             job = Job.prepare(cell.removesuffix("\n"), signature, variables, options)
-        session = self._session(options)
-        story = Trajectory()
-        view = View(story, quiet=options.quiet, verbose=options.verbose, silent=cell.rstrip().endswith(";"))
+            session, story = self._session(options), Trajectory()
+
+            def stop() -> None:
+                _stop(session, job)
+
+            silent = cell.rstrip().endswith(";")
+            view = View(story, stop, quiet=options.quiet, verbose=options.verbose, silent=silent)
         try:
             with _usage_errors():
-                result = background.drain(lambda emit: session.run(job, emit, story), view, lambda: _stop(session, job))
+                result = background.drain(lambda emit: session.run(job, emit, story), view, stop, view.pulse)
         except (InterruptedRunError, RLMError) as error:
             if isinstance(error.result, Result):
                 self._settle(out, error.result, view)
             raise
         self._settle(out, result, view)
+        if result.stop_reason == "interrupted":  # Stop was clicked: the cells below must not run on, as after ■
+            raise InterruptedRunError(result.detail, result)
 
     def _settle(self, out: str, result: Result, view: View) -> None:
         with background.undisturbed():

@@ -1,72 +1,97 @@
-"""What a `%%rlm` cell shows: one line about what is going on, which gives way to the settled result.
+"""What a `%%rlm` cell shows: the live panel, or in a terminal the story as text, then the settled result.
 
-The line and the result share one display, so a saved notebook holds the result alone.
+The panel and the result share one display, so a saved notebook holds the result alone.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import time
+import warnings
+from collections.abc import Callable
 
 from IPython.display import DisplayHandle, display
 
 from rlm_kernel import events as ev
-from rlm_kernel.render.live import TextView, progress_line
+from rlm_kernel.panel import LivePanel, notebook, watched
+from rlm_kernel.render.live import TextView
 from rlm_kernel.result import Result
 from rlm_kernel.trajectory import Trajectory
 
 __all__ = ["View"]
 
-_PAUSE_SECONDS = 0.25
-
 
 class View:
-    """One cell's output; call it with every event.
-
-    With `RLM_PANEL=static` in the environment nothing is shown until the end, and the result is displayed once: a test
-    that compares outputs (nbval) does not follow updates.
+    """One cell's output; call it with every event, and `pulse` in between.
 
     Args:
         trajectory: of the run, as it grows.
+        on_stop: called, in any thread, when Stop is clicked.
         quiet: show the answer alone, without the trajectory.
-        verbose: print the run as text instead of the one line.
+        verbose: print the run as text instead of showing the panel.
         silent: show nothing at all.
+
+    Raises:
+        InputError: `RLM_PANEL` in the environment is not one of its values.
     """
 
     def __init__(
-        self, trajectory: Trajectory, *, quiet: bool = False, verbose: bool = False, silent: bool = False
+        self,
+        trajectory: Trajectory,
+        on_stop: Callable[[], None],
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        silent: bool = False,
     ) -> None:
-        self._quiet, self._silent = quiet, silent
-        self._live = not (quiet or silent or verbose) and os.environ.get("RLM_PANEL") != "static"
-        self._text = TextView(sys.stdout.write) if verbose and not silent else None
+        self._trajectory, self._on_stop = trajectory, on_stop
+        self._silent = silent
+        told = not silent and (verbose or (notebook() is None and not quiet))
+        self._text = TextView.terminal() if told else None
+        self._short = quiet or (told and not verbose)  # what was told as text is not told again
+        self._live = watched() and not (quiet or silent or told)
+        self._panel: LivePanel | None = None
         self._handle: DisplayHandle | None = None
-        self._trajectory = trajectory
-        self._shown = ""
-        self._last = 0.0
 
     def __call__(self, event: ev.Event) -> None:
+        """Take in an event."""
         if self._text is not None:
             self._text(event)
-        if not self._live:
-            return
-        now = time.monotonic()
-        if now - self._last < _PAUSE_SECONDS and not isinstance(event, ev.RunStarted):
-            return
-        line = progress_line(self._trajectory)
-        if line != self._shown:
-            self._last, self._shown = now, line
-            if self._handle is None:
-                self._handle = display({"text/plain": line}, raw=True, display_id=True)
-            else:
-                self._handle.update({"text/plain": line}, raw=True)
+        if self._live:
+            self._guarded(lambda: self._hear(event))
+
+    def pulse(self) -> float | None:
+        """Show what is new, if it is time for it.
+
+        Returns:
+            Seconds after which to call again; None when events alone matter.
+        """
+        wait: list[float] = []
+        if self._panel is not None:
+            panel = self._panel
+            self._guarded(lambda: wait.append(panel.pulse()))
+        return wait[0] if wait else None
 
     def settle(self, result: Result) -> None:
-        """Show the result in the line's place."""
+        """Show the result in the panel's place."""
+        if self._panel is not None:
+            self._guarded(self._panel.finish)
         if self._silent:
             return
-        shown = (result.answer_only() if self._quiet else result)._repr_mimebundle_()
+        shown = (result.answer_only() if self._short else result)._repr_mimebundle_()
         if self._handle is None:
             display(shown, raw=True)
         else:
             self._handle.update(shown, raw=True)
+
+    def _hear(self, event: ev.Event) -> None:
+        if self._panel is None:  # not before the run has begun: the model is asked while the widget is made
+            self._panel = LivePanel(self._trajectory, self._on_stop)
+            self._handle = display(self._panel.bundle, raw=True, display_id=True)
+        self._panel.hear(event)
+
+    def _guarded(self, show: Callable[[], object]) -> None:
+        """A panel that fails must not end the run that it shows."""
+        try:
+            show()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and the result is shown
+            self._live, self._panel = False, None
+            warnings.warn(f"the live panel failed ({type(error).__name__}: {error}); the run goes on", stacklevel=2)

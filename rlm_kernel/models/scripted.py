@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["ScriptedModel"]
 
 DELTAS = 4
-"""Pieces a reply is streamed in."""
+"""Pieces a reply is streamed in when it comes at once."""
+PIECE = 4
+"""Characters of a piece when it does not: about a token."""
 
 
 class ScriptedModel:
@@ -31,7 +33,13 @@ class ScriptedModel:
     """
 
     def __init__(
-        self, replies: Sequence[Reply], *, name: str = "scripted", sub: Sub | None = None, delay: float = 0.0
+        self,
+        replies: Sequence[Reply],
+        *,
+        name: str = "scripted",
+        sub: Sub | None = None,
+        delay: float = 0.0,
+        speed: float | None = None,
     ) -> None:
         """Write the script.
 
@@ -41,6 +49,7 @@ class ScriptedModel:
             name: the model's name.
             sub: answers `llm_query`: a text, or a function (or coroutine function) of the prompt.
             delay: seconds before each reply.
+            speed: characters a second at which a reply to a root request streams in; None for all at once.
         """
         self.name = name
         self.requests: list[Request] = []
@@ -48,7 +57,7 @@ class ScriptedModel:
         self._replies = tuple(replies)
         self._answered = 0
         self._sub = sub
-        self._delay = delay
+        self._delay, self._speed = delay, speed
 
     def __repr__(self) -> str:
         return f"ScriptedModel({len(self._replies)} replies, {self._answered} given)"
@@ -66,7 +75,7 @@ class ScriptedModel:
         if isinstance(reply, str):
             reply = self._estimated(request, Completion(reply, self.name))
         if on_delta is not None:
-            _stream(reply, on_delta)
+            await _stream(reply, on_delta, self._speed)
         return reply
 
     async def close(self) -> None:
@@ -95,9 +104,11 @@ class ScriptedModel:
         return replace(reply, usage=Usage(asked // 4, len(reply.text) // 4))
 
 
-def _stream(reply: Completion, on_delta: OnDelta) -> None:
+async def _stream(reply: Completion, on_delta: OnDelta, speed: float | None) -> None:
     if reply.thinking:
         on_delta(Delta(reply.thinking, "thinking"))
-    size = -(-len(reply.text) // DELTAS) or 1
+    size = PIECE if speed else -(-len(reply.text) // DELTAS) or 1
     for start in range(0, len(reply.text), size):
+        if speed:
+            await asyncio.sleep(size / speed)
         on_delta(Delta(reply.text[start : start + size]))

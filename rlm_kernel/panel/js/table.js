@@ -1,0 +1,106 @@
+// What Python has told, by key (see store.py), and questions to it.
+
+const PATIENCE = 700; // milliseconds after which a question counts as undelivered
+const KEPT = 30; // bodies that were asked for and are kept
+
+// One table for all views of a model. Patches arrive at most 17 times a second; views hear which keys changed.
+export class Table {
+  constructor(model) {
+    this.model = model;
+    this.views = new Set();
+    this.waiting = new Map();
+    this.asked = 0;
+    this.borrowed = []; // places whose bodies were asked for, oldest first
+    this.reset(model.get("state") ?? {});
+    this.listen = (message) => this.receive(message);
+    model.on("msg:custom", this.listen);
+  }
+
+  close() {
+    this.model.off("msg:custom", this.listen);
+  }
+
+  reset({ seq = 0, now = null, set = {} }) {
+    this.values = new Map(Object.entries(set));
+    this.seq = seq;
+    this.began = now === null ? null : performance.now() - now * 1000;
+    for (const view of this.views) view.reset();
+  }
+
+  get root() {
+    for (const key of this.values.keys()) if (key.startsWith("h/")) return key.slice(2);
+    return null;
+  }
+
+  get(key) {
+    return this.values.get(key);
+  }
+
+  receive(message) {
+    for (const answer of message.answers ?? []) {
+      this.waiting.get(answer.id)?.(answer);
+      this.waiting.delete(answer.id);
+    }
+    if (message.seq <= this.seq) return;
+    if (message.seq > this.seq + 1) return void this.resync();
+    this.seq = message.seq;
+    if (message.now !== undefined) this.began = message.now === null ? null : performance.now() - message.now * 1000;
+    this.apply(message);
+  }
+
+  apply({ drop = [], set = {}, add = {}, rows = {} }) {
+    const changed = [];
+    for (const key of drop) {
+      // what a reader has open stays; it goes when it is closed
+      if (![...this.views].some((view) => view.holds(key))) this.values.delete(key);
+    }
+    for (const [key, value] of Object.entries(set)) {
+      this.values.set(key, value);
+      changed.push([key, null]);
+    }
+    for (const [key, text] of Object.entries(add)) {
+      this.values.set(key, (this.values.get(key) ?? "") + text);
+      changed.push([key, text]);
+    }
+    for (const [key, more] of Object.entries(rows)) {
+      const known = this.values.get(key) ?? {};
+      this.values.set(key, Object.assign(known, more));
+      changed.push([key, more]);
+    }
+    for (const view of this.views) view.update(changed);
+  }
+
+  async resync() {
+    if (this.syncing) return;
+    this.syncing = true;
+    const { answer } = this.ask({ sync: true });
+    const state = await answer;
+    this.syncing = false;
+    this.reset(state);
+  }
+
+  // `answer` comes when it comes; `late` tells whether it did not come in time.
+  ask(question) {
+    const id = `q${(this.asked += 1)}`;
+    const answer = new Promise((resolve) => this.waiting.set(id, resolve));
+    const late = Promise.race([answer.then(() => false), new Promise((r) => setTimeout(() => r(true), PATIENCE))]);
+    this.model.send({ id, ...question });
+    return { answer, late };
+  }
+
+  async borrow(run, n) {
+    const { answer, late } = this.ask({ body: [run, n] });
+    answer.then((made) => {
+      const place = `${run}/${n}`;
+      this.borrowed = [...this.borrowed.filter((p) => p !== place), place];
+      this.apply({ set: made.set ?? {} });
+      while (this.borrowed.length > KEPT) this.forget(this.borrowed.shift());
+    });
+    return late;
+  }
+
+  forget(place) {
+    const gone = [...this.values.keys()].filter((k) => !"htais".includes(k[0]) && `${k.slice(k.indexOf("/") + 1)}/`.startsWith(`${place}/`));
+    for (const key of gone) if (![...this.views].some((view) => view.holds(key))) this.values.delete(key);
+  }
+}

@@ -1,0 +1,242 @@
+// The whole panel, one for each place where the widget is shown.
+import { h, build, number, plural, duration, UNDELIVERED } from "./elements.js";
+import { Table } from "./table.js";
+import { Run } from "./iteration.js";
+import { Strip } from "./strip.js";
+import { Tools } from "./tools.js";
+
+const STEADY = 300; // pixels below which the list does not shrink again: what stands below it shall not jump
+
+let panels = 0;
+
+class View {
+  constructor(table, parent) {
+    Object.assign(this, { table, runs: new Map(), follow: true, uid: `rlm${(panels += 1)}` });
+    this.badge = h("span", { class: "rlm-badge" });
+    this.question = h("p", { class: "rlm-question" });
+    this.whole = h("button", { type: "button", class: "rlm-link", hidden: true, "aria-expanded": "false", onclick: () => this.unfold() }, "Show all of the question");
+    this.stop = h("button", { type: "button", class: "rlm-stop", onclick: () => this.halt() }, h("span", { class: "rlm-square", "aria-hidden": "true" }), h("span", {}, "Stop"));
+    this.told = h("p", { class: "rlm-told", role: "status", hidden: true });
+    this.stats = h("dl", { class: "rlm-stats" });
+    this.about = h("div");
+    this.strip = new Strip(this);
+    this.answer = h("div", { class: "rlm-answer", hidden: true });
+    this.list = h("div", { class: "rlm-list", tabindex: 0, role: "region", "aria-label": "iterations of the run", onscroll: () => this.scrolled() });
+    this.jump = h("button", { type: "button", class: "rlm-jump", hidden: true, onclick: () => this.toEnd() }, "Follow ↓");
+    this.tools = new Tools(this);
+    this.el = h("section", { class: "rlm", "aria-label": "a run of %%rlm", "data-lm-suppress-shortcuts": "true", onkeydown: (e) => this.key(e) },
+      h("header", {}, h("div", { class: "rlm-top" }, this.badge, h("div", { class: "rlm-ask" }, this.question, this.whole), this.stop),
+        this.told, this.stats, this.about, this.strip.el, this.tools.el),
+      this.answer, h("div", { class: "rlm-hold" }, this.list, this.jump));
+    parent.append(this.el);
+    table.views.add(this);
+    this.reset();
+    this.clock = setInterval(() => this.tick(), 250);
+  }
+
+  close() {
+    clearInterval(this.clock);
+    this.strip.size.disconnect();
+    this.table.views.delete(this);
+  }
+
+  reset() {
+    this.runs.clear();
+    this.root = null;
+    this.list.replaceChildren();
+    const run = this.table.root;
+    if (run === null) {
+      this.badge.textContent = "Starting";
+      this.badge.className = "rlm-badge rlm-now";
+      return;
+    }
+    this.root = new Run(this, run);
+    this.list.append(this.root.el);
+    this.head();
+    this.totals();
+    this.shown();
+    const last = this.newest();
+    if (last) this.began(last);
+    this.tick();
+  }
+
+  update(changed) {
+    if (!this.root) return this.reset();
+    for (const [key, grown] of changed) {
+      const [kind, run] = key.split("/");
+      if (kind === "h") run === this.root.run && this.head();
+      else if (kind === "t") run === this.root.run && this.totals();
+      else if (kind === "a") run === this.root.run && this.shown();
+      else this.runs.get(run)?.update(key, grown);
+    }
+    this.settled();
+  }
+
+  holds(key) {
+    const [, run, n] = key.split("/");
+    return Boolean(this.runs.get(run)?.items.get(Number(n))?.el.open);
+  }
+
+  head() {
+    const v = this.table.get(`h/${this.root.run}`) ?? {};
+    this.value = v;
+    this.over = v.tone !== "now";
+    this.badge.textContent = v.words ?? "Running";
+    this.badge.className = `rlm-badge rlm-${v.tone ?? "now"}`;
+    if (this.question.textContent !== v.question) {
+      this.question.textContent = v.question ?? "";
+      requestAnimationFrame(() => (this.whole.hidden = this.question.scrollHeight <= this.question.clientHeight + 2));
+      const models = [v.model, v.sub && v.sub !== v.model ? `sub-calls: ${v.sub}` : ""].filter(Boolean).join(", ");
+      this.about.replaceChildren(h("details", { class: "rlm-vars" },
+        h("summary", {}, [v.signature, models].filter(Boolean).join(" · ")), ...(v.variables ?? []).map(build)));
+    }
+    this.stop.hidden = this.over;
+    this.tools.el.hidden = !this.over;
+    this.el.classList.toggle("rlm-over", this.over);
+    if (this.over) {
+      this.told.hidden = !v.detail;
+      this.told.textContent = v.detail ?? "";
+      this.tools.sift();
+    }
+    this.strip.draw();
+  }
+
+  totals() {
+    const v = this.table.get(`t/${this.root.run}`) ?? {};
+    const limit = this.value?.iterations;
+    const stats = [
+      ["iteration", limit ? `${number(v.iterations ?? 0)} of ${number(limit)}` : number(v.iterations ?? 0)],
+      ["time", ""],
+      ["tokens", number(v.tokens ?? 0), v.cached ? `${number(v.cached)} cached` : ""],
+      ["cost", v.cost ?? "–"],
+      ["sub-calls", this.value?.calls ? `${number(v.calls ?? 0)} of ${number(this.value.calls)}` : number(v.calls ?? 0)],
+    ];
+    this.stats.replaceChildren(...stats.map(([name, value, more]) =>
+      h("div", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : ""))));
+    this.time = this.stats.children[1].lastChild;
+    this.tick();
+  }
+
+  shown() {
+    const fields = this.table.get(`a/${this.root.run}`);
+    this.answer.hidden = !fields;
+    if (!fields) return;
+    const alone = fields.length === 1 && fields[0][0] === "answer";
+    this.answer.replaceChildren(...fields.flatMap(([name, nodes]) =>
+      [alone ? "" : h("p", { class: "rlm-label" }, name), h("div", { class: "rlm-field" }, ...nodes.map(build))]));
+  }
+
+  seconds() {
+    if (this.value?.seconds !== undefined) return this.value.seconds;
+    return this.table.began === null ? 0 : (performance.now() - this.table.began) / 1000;
+  }
+
+  tick() {
+    if (!this.root) return;
+    const text = duration(this.seconds());
+    if (this.time && this.time.textContent !== text) this.time.textContent = text;
+    if (!this.over) this.strip.draw();
+  }
+
+  // -- following: the newest step is open and in sight, until the reader goes elsewhere
+  began(item) {
+    if (item !== this.newest() || this.over) return;
+    if (this.follow) item.open(true);
+    this.told.hidden = true;
+  }
+
+  // The step before stays open until the new one is written: there is time to read what came of it.
+  written(item) {
+    if (!this.follow || this.over || item !== this.newest()) return;
+    for (const other of this.root.items.values()) if (other !== item && other.auto && other.el.open) other.open(false);
+  }
+
+  newest() {
+    return [...(this.root?.items.values() ?? [])].at(-1);
+  }
+
+  scrolled() {
+    if (Math.abs(this.list.scrollTop - (this.put ?? -1)) < 2) return;
+    this.follow = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 30;
+    this.jump.hidden = this.follow || this.over;
+  }
+
+  settled() {
+    if (this.over) return void (this.list.style.minHeight = "");
+    if (this.list.offsetHeight > (this.tallest ?? 0)) {
+      this.tallest = Math.min(this.list.offsetHeight, STEADY);
+      this.list.style.minHeight = `${this.tallest}px`;
+    }
+    if (!this.follow) return;
+    this.list.scrollTop = this.list.scrollHeight;
+    this.put = this.list.scrollTop;
+  }
+
+  toEnd() {
+    this.follow = true;
+    this.jump.hidden = true;
+    const last = this.newest();
+    if (last) {
+      this.began(last);
+      if (last.value.written) this.written(last);
+    }
+    this.settled();
+    this.list.focus();
+  }
+
+  reveal(item) {
+    if (!this.over) {
+      this.follow = false;
+      this.jump.hidden = false;
+    }
+    item.auto = false;
+    item.open(true);
+    const top = item.el.offsetTop - this.list.offsetTop;
+    this.list.scrollTop = top;
+    this.put = this.list.scrollTop;
+  }
+
+  unfold() {
+    const open = this.question.classList.toggle("rlm-open");
+    this.whole.setAttribute("aria-expanded", String(open));
+    this.whole.textContent = open ? "Show less" : "Show all of the question";
+  }
+
+  // -- Stop
+  async halt() {
+    this.stop.disabled = true;
+    this.stop.lastChild.textContent = "Stopping…";
+    const { late } = this.table.ask({ stop: true });
+    if (await late) {
+      this.stop.disabled = false;
+      this.stop.lastChild.textContent = "Stop";
+      this.told.hidden = false;
+      this.told.textContent = `${UNDELIVERED} Use the interrupt button of the notebook (■).`;
+    }
+  }
+
+  key(event) {
+    if (event.key !== "Escape") return;
+    if (this.tools.emptied(event.target)) return;
+    document.activeElement?.blur();
+    event.preventDefault();
+  }
+}
+
+// What anywidget asks for; all views of a widget share its table.
+const tables = new Map();
+
+export default {
+  initialize({ model }) {
+    const table = new Table(model);
+    tables.set(model.get("uid"), table);
+    return () => {
+      table.close();
+      tables.delete(model.get("uid"));
+    };
+  },
+  render({ model, el }) {
+    const view = new View(tables.get(model.get("uid")), el);
+    return () => view.close();
+  },
+};
