@@ -43,10 +43,11 @@ class View:
         silent: bool = False,
     ) -> None:
         self._trajectory, self._on_stop = trajectory, on_stop
-        self._silent = silent
-        told = not silent and (verbose or (notebook() is None and not quiet))
+        terminal = notebook() is None
+        told = not silent and (verbose or (terminal and not quiet))
         self._text = TextView.terminal() if told else None
-        self._short = quiet or (told and not verbose)  # what was told as text is not told again
+        self._quiet = quiet
+        self._silent = silent or (told and terminal)  # the story ends with the answer
         self._live = watched() and not (quiet or silent or told)
         self._panel: LivePanel | None = None
         self._handle: DisplayHandle | None = None
@@ -76,7 +77,7 @@ class View:
             self._guarded(self._panel.finish)
         if self._silent:
             return
-        shown = (result.answer_only() if self._short else result)._repr_mimebundle_()
+        shown = (result.answer_only() if self._quiet else result)._repr_mimebundle_()
         if self._handle is None:
             display(shown, raw=True)
         else:
