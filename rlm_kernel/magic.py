@@ -100,14 +100,15 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
-        first values, and what its code prints, never the data. The sandbox is a kernel of its own that keeps its
-        variables for the next question; it is a separate process, started without your key, but it is no security
-        boundary: the code can read your files and your other processes.
+        first values, and what its code prints, never the data. A panel shows the run as it goes on, and gives way to
+        plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question; it
+        is a separate process, started without your key, but it is no security boundary: the code can read your files
+        and your other processes.
 
         The result is bound in the notebook and has one attribute per field of the answer, and .trajectory, .iterations,
-        .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. The interrupt button (■)
-        stops the run at any moment; the result holds what was found so far and the sandbox keeps its variables,
-        unless its code goes on regardless.
+        .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. Stop in the panel, or the
+        interrupt button (■), ends the run at any moment; the result holds what was found so far and the sandbox keeps
+        its variables, unless its code goes on regardless.
 
         Example::
 
@@ -162,7 +163,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
 
         status: what runs and what it may do. vars: the sandbox's variables. reset: end the sandbox; the next question
         starts an empty one. interrupt: stop what it is running. connect: how to attach a console to it. trajectory:
-        the last run as text.
+        the last run in its panel, to step through.
         """
         what = line.strip() or "status"
         if "->" in what:
@@ -220,7 +221,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         last = self._current.last if self._current is not None else None
         if last is None:
             raise UsageError("there is no run yet; ask something with %%rlm first")
-        print(Result(last))
+        last.show()
 
     def _sandbox_session(self) -> Session:
         if self._current is None:

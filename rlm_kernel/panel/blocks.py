@@ -58,7 +58,7 @@ class Block:
             if uri := found.uri(IMAGE):
                 return {"image": uri, "alt": found.alt or found.words}
             return {"nodes": [["note", f"{found.words}, in the trajectory"]]}
-        if not self.length:
+        if not self._head.strip():
             kinds = ", ".join(clip(str(kind), 40) for kind in list(self.data)[:4])
             return {"nodes": [["note", f"{kinds}, in the trajectory"]]}
         return None

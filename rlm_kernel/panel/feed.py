@@ -64,7 +64,9 @@ class Feed:
         n, c = self._now.get(run, (0, 0))
         if isinstance(event, ev.SubcallStarted | ev.SubcallFinished):
             n, c = self._where.get((run, event.subcall), (n, c))
-            self._dirty["row", run, event.subcall] = None
+            first = self._counts.get((run, c), [0])[0] == 2 and isinstance(event, ev.SubcallStarted)
+            for number in (event.subcall - 1, event.subcall) if first else (event.subcall,):
+                self._dirty["row", run, number] = None  # the first looks otherwise once there is a second
         for what in _CHANGES.get(type(event), ()):
             place = () if what in _OF_RUN else (n, c) if what in _OF_CELL else (n,)
             if n or not place:
@@ -175,8 +177,10 @@ class Feed:
         self.store.set(f"n/{run}/{n}/{c}", list(self._counts[run, c]))
 
     def _tell_row(self, t: Trajectory, run: str, number: int) -> None:
-        n, c = self._where[run, number]
-        self.store.row(f"q/{run}/{n}/{c}", number, scene.row(t.subcall(number)))
+        where = self._where[run, number]
+        beside = next((k for k in (number - 1, number + 1) if self._where.get((run, k)) == where), None)
+        row = scene.row(t.subcall(number), t.subcall(beside) if beside else None)
+        self.store.row(f"q/{run}/{where[0]}/{where[1]}", number, row)
 
     # -- being asked ------------------------------------------------------------------------------------------
     def everything(self) -> None:
@@ -206,13 +210,15 @@ class Feed:
                     return {"set": self._body(run, n)}
                 case {"call": [str(run), int(number)]} if t := self._run(run):
                     return {"call": scene.detail(t.subcall(number))}
-                case {"more": [str(run), int(n), int(c), int(block)], "from": int(start)} if t := self._run(run):
-                    found = _cell(t, n, c)
-                    return {"more": scene.stretch(text_of(found, block), max(0, start))} if found else {}
-                case {"more": [str(run), int(number), "prompt" | "reply" as part], "from": int(start)} if (
+                case {"more": [str(run), int(n), int(c), int(block)], "from": int() | None as start} if (
                     t := self._run(run)
                 ):
-                    return {"more": scene.stretch(getattr(t.subcall(number), part), max(0, start))}
+                    found = _cell(t, n, c)
+                    return {"more": scene.stretch(text_of(found, block), start)} if found else {}
+                case {"more": [str(run), int(number), "prompt" | "reply" as part], "from": int() | None as start} if (
+                    t := self._run(run)
+                ):
+                    return {"more": scene.stretch(getattr(t.subcall(number), part), start)}
                 case {"find": str(text)}:
                     return {"found": self._find(text)}
         except (KeyError, IndexError):
@@ -234,8 +240,8 @@ class Feed:
                 store.set(f"v/{place}", scene.variables(c.changed, c.removed))
             if c.subcalls:
                 store.set(f"n/{place}", scene.calls(c))
-            for s in c.subcalls:
-                store.row(f"q/{place}", s.number, scene.row(s))
+            for s, beside in zip(c.subcalls, [*c.subcalls[1:2], *c.subcalls[:-1], None], strict=False):
+                store.row(f"q/{place}", s.number, scene.row(s, beside))
         return store.snapshot()
 
     def _find(self, text: str) -> list[int]:

@@ -6,6 +6,7 @@ counted. Empty values are left out to keep messages short. Times are seconds sin
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,8 @@ ROOM = 24_000
 """Characters of one iteration's prose."""
 PAGE = 200_000
 """Characters of a long text that are sent when the reader asks for more of it."""
+LONG, ALIKE = 4000, 50
+"""Characters of two prompts that are compared, and from how many on their common beginning is left out."""
 SEGMENTS = 100
 """As many sub-calls of a cell stand by themselves in the time strip; more are drawn in groups."""
 PHASES = {"": "asking the model", "thinking": "the model thinks", "reply": "the model writes"}
@@ -142,14 +145,23 @@ def variables(changed: Iterable[Variable], removed: Iterable[str] = ()) -> list[
     return [*made, *([["note", "removed: " + clip(", ".join(removed[:50]), 300)]] if removed else [])]
 
 
-def row(s: Subcall) -> list[Any]:
-    """A sub-call on its row: `[state, at, seconds, tokens, prompt, reply, run]`; state 0 waits, 1 is done, 2 failed."""
+def row(s: Subcall, beside: Subcall | None = None) -> list[Any]:
+    """A sub-call on its row: `[state, at, seconds, tokens, prompt, reply, run]`; state 0 waits, 1 is done, 2 failed.
+
+    Prompts of a batch often begin alike: what this one shares with the one beside it is left out.
+    """
     state = 2 if s.error else int(s.finished)
-    run = s.run.run if s.run else ""
+    run, asked = s.run.run if s.run else "", clip(_own(s.prompt, beside.prompt if beside else ""), 140)
     if not state:
-        return [0, _time(s.started), 0, 0, clip(s.prompt, 140), "", run]
-    said = clip(s.error or s.reply, 140)
-    return [state, _time(s.started), _time(s.seconds), s.usage.total_tokens, clip(s.prompt, 140), said, run]
+        return [0, _time(s.started), 0, 0, asked, "", run]
+    return [state, _time(s.started), _time(s.seconds), s.usage.total_tokens, asked, clip(s.error or s.reply, 140), run]
+
+
+def _own(prompt: str, other: str) -> str:
+    length = min(len(prompt), len(other), LONG)
+    shared = bisect_left(range(length), True, key=lambda k: prompt[: k + 1] != other[: k + 1])
+    start = prompt.rfind(" ", 0, max(0, shared - 10)) + 1
+    return f"… {prompt[start:]}" if start > ALIKE else prompt
 
 
 def calls(c: Cell) -> list[int]:
@@ -200,8 +212,9 @@ def window(text: str) -> list[Any]:
     return [shown, len(text) - HEAD - len(tail), clean(stream(tail))]
 
 
-def stretch(text: str, start: int) -> dict[str, Any]:
-    """The next page of a long text, from a position in it."""
+def stretch(text: str, start: int | None = None) -> dict[str, Any]:
+    """The next page of a long text, from a position in it; without one, from where its head ends."""
+    start = HEAD if start is None else max(0, start)
     page = text[start : start + PAGE]
     return {"text": clean(stream(page)), "next": start + len(page), "left": max(0, len(text) - start - len(page))}
 

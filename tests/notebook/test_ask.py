@@ -337,7 +337,7 @@ def test_looking_after_the_sandbox(book: Book) -> None:
     assert "model scripted" in status
     assert status == book.ok("%rlm status").stream("stdout")
     assert "found" in book.ok("%rlm vars").stream("stdout")
-    assert "found = 42" in book.ok("%rlm trajectory").stream("stdout")
+    assert "found = 42" in book.ok("%rlm trajectory").bundles[0]["text/markdown"]
     book.ok("%rlm interrupt")
     assert "42" in book.ok("%rlm vars").stream("stdout")
     book.ok("%rlm reset")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -198,6 +199,19 @@ def test_ten_thousand_subcalls_are_rows() -> None:
     assert all(row[0] == 1 for row in rows.values())
     assert table.values["n/1/1/1"] == [10_000, 10_000, 0, 1]
     assert feed.asked({"call": ["1", 9_999]})["call"]["prompt"] == ["read 9999", 0, ""]
+
+
+def test_prompts_that_begin_alike_show_where_they_differ() -> None:
+    """Of a batch from one template the rows tell the calls apart; the detail has the whole prompt."""
+    template = "You advise air travellers. From this profile of one route, write one sentence that says when it fails: "
+    events = [
+        replace(e, prompt=template + e.prompt) if isinstance(e, ev.SubcallStarted) else e for e in big(subcalls=3)
+    ]
+    for pause in (0.0, 1.0):
+        feed, table = told(events, pause)
+        shown = [row[4] for row in table.values["q/1/1/1"].values()]
+        assert shown == [f"… fails: read {n}" for n in (1, 2, 3)]
+        assert feed.asked({"call": ["1", 2]})["call"]["prompt"][0] == template + "read 2"
 
 
 def test_a_progress_bar_shows_its_last_state() -> None:

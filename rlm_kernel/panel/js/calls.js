@@ -15,7 +15,7 @@ export class Calls {
       class: "rlm-calls", role: "listbox", tabindex: 0, "aria-label": "sub-calls",
       onscroll: () => this.scrolled(), onkeydown: (e) => this.key_(e), onclick: (e) => this.click(e),
     }, this.inner);
-    this.detail = h("div", { class: "rlm-detail", hidden: true });
+    this.detail = h("div", { class: "rlm-detail", hidden: true, onkeydown: (e) => e.key === "Escape" && this.left(e) });
     this.el = h("details", { class: "rlm-sub", open: true, ontoggle: () => this.draw() },
       h("summary", {}, this.words, this.bar), this.list, this.detail);
     this.counts();
@@ -125,6 +125,12 @@ export class Calls {
     event.stopPropagation();
   }
 
+  left(event) {
+    this.shut();
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
   shut() {
     this.detail.hidden = true;
     this.list.focus();
@@ -140,7 +146,7 @@ export class Calls {
     if (!call || Number(this.order[this.chosen]) !== n || this.detail.hidden) return;
     const facts = [call.model, call.seconds ? duration(call.seconds) : "", call.tokens?.some(Boolean) ? `${number(call.tokens[0])} → ${number(call.tokens[1])} tokens` : "", call.cost];
     const part = (name, value, kind) => {
-      const shown = new Stretch(kind, (from) => this.view.table.ask({ more: [this.run, n, name], from: from ?? value[0].length }));
+      const shown = new Stretch(kind, (from) => this.view.table.ask({ more: [this.run, n, name], from }));
       shown.set(value[0]);
       shown.rest(value.slice(1));
       return shown.el;

@@ -29,7 +29,7 @@ export class Cell {
         break;
       }
       case "o": return this.list(value);
-      case "w": return this.block(block)?.append(...shape(value));
+      case "w": return this.block(block).replaceChildren(...shape(value));
       case "x": return this.text(block, value, grown);
       case "y": return this.stretch(block)?.rest(value);
       case "n": case "q": return this.calls(key[0], grown);
@@ -53,16 +53,14 @@ export class Cell {
       if (n === "left") this.out.prepend(el);
       else this.out.append(el);
     }
-    const el = this.blocks.get(n);
-    if (n === "left") el.replaceChildren();
-    return el;
+    return this.blocks.get(n);
   }
 
   stretch(n) {
     const el = this.block(n);
     const [, run, i, c] = ["", ...this.place.split("/")];
     el.stretch ??= new Stretch(this.kinds?.get(n) ?? "stdout", (from) =>
-      this.view.table.ask({ more: [run, Number(i), Number(c), Number(n)], from: from ?? this.view.table.get(`x/${this.place}/${n}`).length }));
+      this.view.table.ask({ more: [run, Number(i), Number(c), Number(n)], from }));
     if (!el.firstChild) el.append(el.stretch.el);
     return el.stretch;
   }

@@ -51,21 +51,30 @@ export class Iteration {
   empty() {
     this.body.replaceChildren();
     this.cells.clear();
-    this.draft = this.thinking = null;
+    this.made = this.draft = this.thinking = null;
   }
 
+  // What is there already stays where it is: taken out and put back, it would lose the focus and where it was scrolled to.
   fill() {
-    const table = this.view.table;
-    const b = table.get(`b/${this.place}`);
+    const b = this.view.table.get(`b/${this.place}`);
     if (!b) return this.stream();
     this.draft = this.thinking = null;
-    const made = (b.notes ?? []).map((n) => h("p", { class: "rlm-note" }, `Note: ${n}`));
-    if (b.thinking) made.push(h("details", { class: "rlm-think" }, h("summary", {}, "Thinking"), ...b.thinking.map(build)));
-    for (const [kind, value] of b.parts ?? []) {
-      if (kind === "p") made.push(h("div", { class: "rlm-prose" }, ...value.map(build)));
-      else made.push(this.cell(String(value)).el);
+    const [old, made] = [this.made ?? new Map(), new Map()];
+    const keep = (name, make) => made.set(name, old.get(name) ?? make());
+    (b.notes ?? []).forEach((n, at) => keep(`note ${at} ${n}`, () => h("p", { class: "rlm-note" }, `Note: ${n}`)));
+    if (b.thinking) keep("thinking", () => h("details", { class: "rlm-think" }, h("summary", {}, "Thinking"), ...b.thinking.map(build)));
+    (b.parts ?? []).forEach(([kind, value], at) => {
+      if (kind === "p") keep(`${at} ${JSON.stringify(value)}`, () => h("div", { class: "rlm-prose" }, ...value.map(build)));
+      else keep(`cell ${value}`, () => this.cell(String(value)).el);
+    });
+    this.made = made;
+    const wanted = new Set(made.values());
+    for (const el of [...this.body.childNodes]) if (!wanted.has(el)) el.remove();
+    let next = this.body.firstChild;
+    for (const el of wanted) {
+      if (el === next) next = next.nextSibling;
+      else this.body.insertBefore(el, next);
     }
-    this.body.replaceChildren(...made);
     for (const cell of this.cells.values()) cell.listed?.draw();
   }
 

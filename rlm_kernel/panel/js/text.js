@@ -8,6 +8,7 @@ export class Stretch {
     this.tail = document.createTextNode("");
     this.gap = h("span", { class: "rlm-gap", hidden: true });
     this.more = more;
+    this.from = null; // where the next page begins; Python knows where the head ends: it counts before it cleans
     this.el = h("pre", { class: `rlm-out rlm-${kind}` }, this.head, this.gap, this.tail);
   }
 

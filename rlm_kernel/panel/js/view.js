@@ -218,7 +218,8 @@ class View {
   key(event) {
     if (event.key !== "Escape") return;
     if (this.tools.emptied(event.target)) return;
-    document.activeElement?.blur();
+    event.target.blur();
+    this.el.parentElement.closest("[tabindex]")?.focus({ preventScroll: true }); // the notebook's cell
     event.preventDefault();
   }
 }
