@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from rlm_kernel import events as ev
 from rlm_kernel.errors import InputError
+from rlm_kernel.panel.attendant import Attendant
 from rlm_kernel.panel.feed import Feed
 from rlm_kernel.render import to_html, to_markdown, to_text
 from rlm_kernel.trajectory import Trajectory
@@ -55,6 +56,9 @@ class LivePanel:
             self._feed.everything()
             self._feed.store.take()
         self.widget = Panel(self._snapshot, self._received)
+        self._attendant = Attendant(notebook(), self.widget.model_id)
+        if not self._over:
+            self._attendant.start()
 
     @property
     def bundle(self) -> dict[str, Any]:
@@ -81,6 +85,7 @@ class LivePanel:
 
     def finish(self) -> None:
         """Tell the rest. From now on the browser is answered in the thread in which it asks."""
+        self._attendant.stop()
         self._tell()
         self._over = True
         self._tell()  # what was asked in between

@@ -71,11 +71,13 @@ export class Calls {
       }
     }
     const values = this.view.table.get(this.key) ?? {};
+    let next = this.inner.firstChild; // in the order in which they are seen, for those who have them read out
     wanted.forEach((n, at) => {
-      if (this.shown.has(n) || !values[n]) return;
-      const el = this.row(n, values[n], first + at);
-      this.shown.set(n, el);
-      this.inner.append(el);
+      if (this.shown.has(n)) next = this.shown.get(n).nextSibling;
+      else if (values[n]) {
+        this.shown.set(n, this.row(n, values[n], first + at));
+        this.inner.insertBefore(this.shown.get(n), next);
+      }
     });
     const active = this.shown.get(this.order[this.chosen]);
     if (active) this.list.setAttribute("aria-activedescendant", active.id);

@@ -11,7 +11,9 @@ export class Table {
     this.waiting = new Map();
     this.asked = 0;
     this.borrowed = []; // places whose bodies were asked for, oldest first
-    this.reset(model.get("state") ?? {});
+    const state = model.get("state") ?? {};
+    this.late = state.seq > 0 && !state.over; // this page was loaded while the run went on
+    this.reset(state);
     this.listen = (message) => this.receive(message);
     model.on("msg:custom", this.listen);
   }

@@ -6,6 +6,7 @@ import { Strip } from "./strip.js";
 import { Tools } from "./tools.js";
 
 const STEADY = 300; // pixels below which the list does not shrink again: what stands below it shall not jump
+const LATE = "This page was loaded while the run went on, so the cell keeps the panel, which ends with the kernel. To keep the result in the notebook, show it in a new cell.";
 
 let panels = 0;
 
@@ -94,8 +95,9 @@ class View {
     this.tools.el.hidden = !this.over;
     this.el.classList.toggle("rlm-over", this.over);
     if (this.over) {
-      this.told.hidden = !v.detail;
-      this.told.textContent = v.detail ?? "";
+      const words = [v.detail, this.table.late ? LATE : ""].filter(Boolean).join(" ");
+      this.told.hidden = !words;
+      this.told.textContent = words;
       this.tools.sift();
     }
     this.strip.draw();
