@@ -7,12 +7,14 @@ in a thread of its own. For as long as a run goes on, what a page needs to find 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Attendant"]
 
 _FINDING = ("kernel_info_request", "comm_info_request")
+_TALK = ("comm_msg", "comm_close")
 _CONTROL = "jupyter.widget.control"
 
 
@@ -29,13 +31,20 @@ class Attendant:
 
     def __init__(self, kernel: Any, comm_id: str) -> None:
         self._kernel, self._comm_id = kernel, comm_id
+        self._cell: Any = None
+        """The request that the cell is, while it runs."""
+        self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin to answer."""
-        self._listen(self._received)
+        """Begin to answer; called where the cell runs."""
+        if hasattr(self._kernel, "shell_channel_thread_main"):
+            self._cell = self._kernel.get_parent("shell")
+            self._listen(self._received)
 
     def stop(self) -> None:
         """Leave it to the kernel again."""
+        with self._lock:
+            self._cell = None
         self._listen(getattr(self._kernel, "shell_channel_thread_main", None))
 
     def _listen(self, receiver: Callable[[Any], Any] | None) -> None:
@@ -58,15 +67,28 @@ class Attendant:
         kind, content = header["header"]["msg_type"], session.unpack(header["content"])
         if not (kind in _FINDING or self._ours(kind, content)):
             return False
-        handled = kernel.shell_handlers[kind](
-            kernel.shell_stream, idents, session.deserialize(parts, content=True, copy=False)
-        )
-        if handled is not None:
-            await handled
+        request = session.deserialize(parts, content=True, copy=False)  # now it is ours: it cannot be read again
+        self._say("busy", request)
+        try:
+            handled = kernel.shell_handlers[kind](kernel.shell_stream, idents, request)
+            if handled is not None:
+                await handled
+        except Exception:  # noqa: BLE001 - a wrong request of the page's, which the kernel would log and forget
+            return True
+        finally:
+            self._say("idle", request)  # only with this the page takes its request for answered
+            with self._lock:
+                if self._cell is not None:
+                    self._say("busy", self._cell)  # the cell still runs
         return True
+
+    def _say(self, state: str, request: Any) -> None:
+        kernel = self._kernel
+        topic = kernel._topic("status")
+        kernel.session.send(kernel.iopub_socket, "status", {"execution_state": state}, parent=request, ident=topic)
 
     def _ours(self, kind: str, content: dict[str, Any]) -> bool:
         if kind == "comm_open":
             return content.get("target_name") == _CONTROL
-        comm = self._kernel.comm_manager.get_comm(content.get("comm_id")) if kind == "comm_msg" else None
+        comm = self._kernel.comm_manager.get_comm(content.get("comm_id")) if kind in _TALK else None
         return comm is not None and (comm.comm_id == self._comm_id or comm.target_name == _CONTROL)

@@ -210,8 +210,8 @@ class Feed:
                     return {"set": self._body(run, n)}
                 case {"call": [str(run), int(number)]} if t := self._run(run):
                     return {"call": scene.detail(t.subcall(number))}
-                case {"more": [str(run), int(n), int(c), int(block)], "from": int() | None as start} if (
-                    t := self._run(run)
+                case {"more": [str(run), int(n), int(c), int(block)], "from": int() | None as start} if t := self._run(
+                    run
                 ):
                     found = _cell(t, n, c)
                     return {"more": scene.stretch(text_of(found, block), start)} if found else {}

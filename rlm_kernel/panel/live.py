@@ -40,7 +40,7 @@ class LivePanel:
     """
 
     _open: ClassVar[LivePanel | None] = None
-    """The last run's panel stays open, for a page that was loaded again while it ran, until there is another."""
+    """The last run's panel stays open until there is another; longer if a page was loaded again while it ran."""
 
     def __init__(self, trajectory: Trajectory, on_stop: Callable[[], None] | None = None) -> None:
         from rlm_kernel.panel.widget import Panel
@@ -48,7 +48,7 @@ class LivePanel:
         self._trajectory, self._on_stop = trajectory, on_stop
         self._feed = Feed(trajectory)
         self._questions: deque[dict[str, Any]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sent, self._last, self._clock = 0, 0.0, -CLOCK
         self._began: float | None = None
         self._over = on_stop is None
@@ -56,6 +56,7 @@ class LivePanel:
             self._feed.everything()
             self._feed.store.take()
         self.widget = Panel(self._snapshot, self._received)
+        self._loaded = False  # until a page asks for everything in the middle of the run
         self._attendant = Attendant(notebook(), self.widget.model_id)
         if not self._over:
             self._attendant.start()
@@ -89,7 +90,7 @@ class LivePanel:
         self._tell()
         self._over = True
         self._tell()  # what was asked in between
-        if LivePanel._open is not None:
+        if LivePanel._open is not None and not LivePanel._open._loaded:
             LivePanel._open.widget.close()
         LivePanel._open = self
 
@@ -122,12 +123,15 @@ class LivePanel:
             self._tell()
 
     def _snapshot(self) -> dict[str, Any]:
-        return {
-            "seq": self._sent,
-            "now": self._now(),
-            "over": self._on_stop is None,
-            "set": self._feed.store.snapshot(),
-        }
+        if not self._over:
+            self._loaded = True
+        with self._lock:  # the number and the values have to be of the same moment
+            return {
+                "seq": self._sent,
+                "now": self._now(),
+                "over": self._on_stop is None,
+                "set": self._feed.store.snapshot(),
+            }
 
     def _now(self) -> float | None:
         """Seconds since the run began; None when it is over."""

@@ -158,6 +158,8 @@ def row(s: Subcall, beside: Subcall | None = None) -> list[Any]:
 
 
 def _own(prompt: str, other: str) -> str:
+    if prompt == other:
+        return prompt
     length = min(len(prompt), len(other), LONG)
     shared = bisect_left(range(length), True, key=lambda k: prompt[: k + 1] != other[: k + 1])
     start = prompt.rfind(" ", 0, max(0, shared - 10)) + 1

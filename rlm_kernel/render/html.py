@@ -8,6 +8,7 @@ that the code made are part of the page itself. Nothing in it changes from one r
 from __future__ import annotations
 
 import itertools
+import re
 from html import escape as attribute
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ PICTURES = 100_000
 ROOMY = 8000
 """Bytes from which on an iteration is first tried at its full length."""
 COLOURS = {"good": "#279455", "short": "#a87412", "bad": "#d64f45"}
-"""Each is readable on white and on near-black."""
+"""Of marks and lines: seen on white and on near-black. No colour can be read as text on both."""
 PICTURE = (
     "display:block;box-sizing:border-box;max-width:100%;max-height:560px;margin:6px 0;padding:6px;border-radius:5px;"
     "background-color:#ffffff"
@@ -57,7 +58,7 @@ def to_html(trajectory: Trajectory) -> str:
     words, tone = story.headline(t)
     colour = COLOURS[tone]
     question = excerpt(t.question.strip(), 1500, 12) or "No question"
-    ended = f'<strong style="color:{colour}">{escape(words)}</strong>'
+    ended = f"{_mark('●', tone)} <strong>{escape(words)}</strong>"
     meta = "".join(f" · {escape(part)}" for part in story.totals(t))
     style = "margin:0 0 2px 0;white-space:pre-wrap;overflow-wrap:break-word"
     top = f'<p style="{style}"><strong>{escape(question)}</strong></p>'
@@ -66,13 +67,22 @@ def to_html(trajectory: Trajectory) -> str:
         top += f'<p style="margin:0 0 10px 0">{escape(clip(t.detail, 600))}</p>'
     answer = _boxed(_answer(t), colour) if t.values or t.stop_reason == "answered" else ""
     rest = _iterations(t.iterations, LIMIT - size(top) - size(answer) - 600)
-    body = f"{top}{answer}{rest}"
-    return clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{body}</div>')
+    return _page(f"{top}{answer}{rest}")
 
 
 def answer_html(trajectory: Trajectory) -> str:
     """The answer fields alone."""
-    return clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{_answer(trajectory)}</div>')
+    return _page(_answer(trajectory))
+
+
+def _page(content: str) -> str:
+    """Without a blank line: where the page stands in Markdown, as nbconvert puts it there, such a line would end it."""
+    made = clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{content}</div>')
+    return re.sub(r"\n(?=[ \t]*\n)", "&#10;", made)
+
+
+def _mark(sign: str, tone: str) -> str:
+    return f'<span style="color:{COLOURS[tone]}">{sign}</span>'
 
 
 def _boxed(content: str, colour: str) -> str:
@@ -155,7 +165,7 @@ def _line(iteration: Iteration) -> str:
     tail = f'<span style="font-size:0.9em;{MUTED}">{tail}</span>' if tail else ""
     return (
         f'<span style="{MUTED}">{iteration.number}</span> '
-        f'<span style="color:{COLOURS[tone]}">{story.mark(state)}</span> '
+        f"{_mark(story.mark(state), tone)} "
         f"{escape(story.summary(iteration))}{tail}"
     )
 
@@ -189,7 +199,7 @@ def _body(iteration: Iteration, scale: float, album: Mapping[int, str]) -> str:
             room -= len(part.text)
         else:
             made.append(_cell(part, scale, album))
-    return "".join(made)
+    return "".join(made) or _note("no reply")
 
 
 def _cell(cell: Cell, scale: float, album: Mapping[int, str]) -> str:
@@ -199,7 +209,7 @@ def _cell(cell: Cell, scale: float, album: Mapping[int, str]) -> str:
     if len(outputs) > OUTPUTS:
         made.append(_note(f"{count(len(outputs) - OUTPUTS, 'more output')} in {WHERE}"))
     if cell.status not in ("ok", "error", "submitted"):
-        made.append(f'<p style="margin:6px 0;color:{COLOURS["bad"]}">{escape(story.status_words(cell.status))}</p>')
+        made.append(f'<p style="margin:6px 0">{_mark("✗", "bad")} {escape(story.status_words(cell.status))}</p>')
     if cell.subcalls:
         made.append(_small(escape(story.subcalls_words(cell.subcalls)), _subcalls(cell.subcalls, scale)))
     if cell.changed or cell.removed:
@@ -245,7 +255,7 @@ def _subcalls(subcalls: list[Subcall], scale: float) -> str:
 def _subcall(subcall: Subcall, scale: float) -> str:
     reply = escape(clip(subcall.reply, int(360 * scale)))
     if subcall.error:
-        reply = f'<span style="color:{COLOURS["bad"]}">✗ {escape(clip(subcall.error, 200))}</span>'
+        reply = f"{_mark('✗', 'bad')} {escape(clip(subcall.error, 200))}"
     elif not subcall.finished:
         reply = "<em>no reply</em>"
     if subcall.run:

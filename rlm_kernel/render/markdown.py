@@ -136,14 +136,15 @@ def _iterations(iterations: list[Iteration], room: int) -> list[str]:
     for done, place in enumerate(story.order(len(listed))):
         i = listed[place]
         cap = min(room, 2 * room // (len(listed) - done))
-        bodies[i] = fit(cap, lambda s, it=iterations[i]: _body(it, s)) or f"in `{WHERE}`"  # type: ignore[misc]  # a default binds the loop variable
+        made = fit(cap, lambda s, it=iterations[i]: _body(it, s))  # type: ignore[misc]  # a default binds the loop variable
+        bodies[i] = f"in `{WHERE}`" if made is None else made
         room -= size(bodies[i])
-    made: list[str] = []
+    told: list[str] = []
     for n, i in enumerate(listed):
         if n and i - listed[n - 1] > 1:
-            made.append(f"*{count(i - listed[n - 1] - 1, 'more iteration')} in `{WHERE}`*")
-        made += [heads[i], bodies[i]]
-    return made
+            told.append(f"*{count(i - listed[n - 1] - 1, 'more iteration')} in `{WHERE}`*")
+        told += [heads[i], bodies[i]]
+    return told
 
 
 def _head(iteration: Iteration) -> str:

@@ -46,6 +46,8 @@ _STYLES = {
     "th_open": CELL,
     "td_open": CELL,
 }
+NESTED = 20
+"""As deep may lists and quotations stand in each other."""
 _MATH = re.compile(r"[$\\]")
 
 
@@ -86,12 +88,17 @@ def code_html(code: str, language: str = "python") -> str:
 
 def prose_html(text: str) -> str:
     """Markdown from a model as HTML; the caller has bounded its length."""
-    return str(_MARKDOWN.render(clean(text)))
+    return str(_MARKDOWN.renderer.render(prose_tokens(text), _MARKDOWN.options, {}))
 
 
 def prose_tokens(text: str) -> list[MarkdownToken]:
-    """Markdown from a model as the tokens that `prose_html` is made from; their text is clean."""
-    return _MARKDOWN.parse(clean(text))
+    """Markdown from a model as the tokens that `prose_html` is made from; their text is clean.
+
+    What is nested deeper than anybody writes is no Markdown but plain text: the parser would leave it out.
+    """
+    text = clean(text)
+    made = _MARKDOWN.parse(text)
+    return _PLAIN.parse(text) if any(t.nesting == 1 and t.level >= NESTED - 1 for t in made) else made
 
 
 def code_tokens(code: str, language: str = "python") -> Iterator[tuple[Any, str]]:
@@ -146,7 +153,8 @@ def _code(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env
 
 
 def _link(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
-    return f'<a href="{html.escape(str(tokens[at].attrs.get("href", "")))}" rel="noopener noreferrer nofollow">'
+    href = html.escape(str(tokens[at].attrs.get("href", "")))
+    return f'<a href="{href}" rel="noopener noreferrer nofollow" style="text-decoration:underline">'
 
 
 def _image(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env: Any) -> str:
@@ -158,7 +166,8 @@ def _rule(self: Any, tokens: Sequence[MarkdownToken], at: int, options: Any, env
 
 
 def _markdown() -> MarkdownIt:
-    md = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 20}).enable(["table", "strikethrough"])
+    md = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": NESTED})
+    md.enable(["table", "strikethrough"])
     md.validateLink = _links  # type: ignore[method-assign]  # its documented hook
     rules = dict.fromkeys(_STYLES, _open) | {
         "heading_open": _heading, "heading_close": _heading, "fence": _fence, "code_block": _fence, "text": _text,
@@ -171,3 +180,4 @@ def _markdown() -> MarkdownIt:
 
 _FORMATTER = HtmlFormatter[str](nowrap=True, noclasses=True, style=_Slate)
 _MARKDOWN = _markdown()
+_PLAIN = MarkdownIt("zero", {"html": False, "breaks": True}).enable("newline")

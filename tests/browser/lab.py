@@ -103,6 +103,7 @@ class Server:
         """Have the kernels shut down, then end the server."""
         with contextlib.suppress(OSError):
             self.shut_kernels_down()
+        with contextlib.suppress(OSError):
             self._ask("POST", "/api/shutdown")
         try:
             self._process.wait(_STOP_SECONDS)

@@ -32,6 +32,17 @@ _ASK_UNTIL_IDLE = f"""() => {{
 }}"""
 """A kernel's first word is now and then lost, and its state stays "unknown" until it is asked something."""
 
+_ANSWERS = f"""async () => {{
+  for (let tries = 0; tries < 3; tries++) {{
+    const runs = {_KERNEL}.requestExecute({{ code: "", silent: true }}).done.then(() => true, () => false);
+    if (await Promise.race([runs, new Promise((late) => setTimeout(late, 5000, false))])) return true;
+    await jupyterapp.shell.currentWidget.context.sessionContext.restartKernel();
+  }}
+  return false;
+}}"""
+"""Before 7.4, ipykernel can lose a request that comes while it sends a reply, and from then on it answers none. A new
+page sends many at once: about one new kernel in fifty is lost, and another one has to be started."""
+
 _count = itertools.count()
 
 
@@ -61,6 +72,7 @@ class NotebookPage:
         self.page.goto(f"{server.url}/{tree}/{self.path.name}{query}", timeout=_LOAD_MILLISECONDS)
         self._wait_until_shown()
         self.page.wait_for_function(_ASK_UNTIL_IDLE, timeout=_LOAD_MILLISECONDS, polling=500)
+        assert kernel == "python3" or self.page.evaluate(_ANSWERS)
         self.wait_idle()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ ALLOWED = {
     "pre": {"style"}, "br": set(), "hr": {"style"}, "details": {"style"},
     "summary": {"style"}, "blockquote": {"style"},
     "ul": {"style"}, "ol": {"style", "start"}, "li": {"style"}, "table": {"style"}, "thead": set(), "tbody": set(),
-    "tr": {"style"}, "th": {"style", "align"}, "td": {"style", "align"}, "a": {"href", "rel"},
+    "tr": {"style"}, "th": {"style", "align"}, "td": {"style", "align"}, "a": {"href", "rel", "style"},
     "img": {"src", "alt", "style"},
 }  # fmt: skip
 VOID = {"br", "hr", "img"}

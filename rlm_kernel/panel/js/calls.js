@@ -1,5 +1,5 @@
 // The sub-calls of a cell: a list of any length, of which only the rows in sight exist.
-import { h, number, plural, duration, UNDELIVERED } from "./elements.js";
+import { h, number, plural, duration } from "./elements.js";
 import { Stretch } from "./text.js";
 import { Run } from "./iteration.js";
 
@@ -50,7 +50,7 @@ export class Calls {
   // In sight is the first call that is not done yet, until the reader goes elsewhere in the list.
   advance(values) {
     while (this.front < this.order.length && values[this.order[this.front]][0]) this.front += 1;
-    if (!this.follow || this.chosen >= 0) return;
+    if (!this.follow || this.chosen >= 0 || this.front === this.order.length) return;
     this.list.scrollTop = Math.max(0, this.front - 4) * ROW;
     this.put = this.list.scrollTop;
   }
@@ -143,9 +143,10 @@ export class Calls {
     this.detail.hidden = false;
     this.detail.replaceChildren(h("p", { class: "rlm-note" }, "Loading…"));
     const { answer, late } = this.view.table.ask({ call: [this.run, n] });
-    late.then((is) => is && this.detail.replaceChildren(h("p", { class: "rlm-note" }, UNDELIVERED)));
+    const chosen = () => Number(this.order[this.chosen]) === n && !this.detail.hidden;
+    late.then((words) => words && chosen() && this.detail.replaceChildren(h("p", { class: "rlm-note" }, words)));
     const { call } = await answer;
-    if (!call || Number(this.order[this.chosen]) !== n || this.detail.hidden) return;
+    if (!call || !chosen()) return;
     const facts = [call.model, call.seconds ? duration(call.seconds) : "", call.tokens?.some(Boolean) ? `${number(call.tokens[0])} → ${number(call.tokens[1])} tokens` : "", call.cost];
     const part = (name, value, kind) => {
       const shown = new Stretch(kind, (from) => this.view.table.ask({ more: [this.run, n, name], from }));

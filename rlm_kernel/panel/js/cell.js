@@ -12,9 +12,8 @@ export class Cell {
     this.sub = h("div");
     this.vars = h("div");
     this.el = h("div", { class: "rlm-cell" }, this.code, this.out, this.state, this.sub, this.vars);
-    for (const kind of "cowxynqv") {
-      for (const key of view.table.values.keys()) if (key === `${kind}/${place}` || key.startsWith(`${kind}/${place}/`)) this.update(key, null);
-    }
+    const keys = [...view.table.values.keys()].filter((key) => `${key.slice(2)}/`.startsWith(`${place}/`));
+    for (const kind of "cowxynqv") for (const key of keys) if (key[0] === kind) this.update(key, null);
   }
 
   update(key, grown) {

@@ -3,8 +3,6 @@
 // Everything shown comes from a model, a sandbox or data, so: text is set as text, elements are made from the kinds
 // below and no others, and HTML is never parsed.
 
-export const UNDELIVERED = "This front end delivers nothing while a cell runs.";
-
 const KINDS = {
   p: "p", h: "p", ul: "ul", ol: "ol", li: "li", q: "blockquote", table: "table", thead: "thead", tbody: "tbody",
   tr: "tr", th: "th", td: "td", thnum: "th", num: "td", b: "strong", i: "em", s: "s", c: "code", br: "br", hr: "hr",
@@ -37,15 +35,23 @@ export function build(node) {
   return kind === "table" ? h("div", { class: "rlm-wide", tabindex: 0, role: "group", "aria-label": "table" }, el) : el;
 }
 
+// A text so long that it may have to be scrolled can be reached with the Tab key.
+export function reachable(el, name) {
+  if (el.hasAttribute("tabindex") || (el.textContent.length < 700 && el.textContent.split("\n").length < 15)) return el;
+  for (const [key, value] of [["tabindex", 0], ["role", "group"], ["aria-label", name]]) el.setAttribute(key, value);
+  return el;
+}
+
 export function code(spans) {
   const el = h("pre", { class: "rlm-code" });
   for (const span of spans ?? []) {
     el.append(Array.isArray(span) ? h("span", { class: `rlm-t${String(span[0])[0]}` }, String(span[1])) : String(span));
   }
-  return el;
+  return reachable(el, "code");
 }
 
-export const number = (n) => n.toLocaleString("en-US");
+const grouped = new Intl.NumberFormat("en-US");
+export const number = (n) => grouped.format(n);
 export const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 export function duration(s) {
   if (s < 0.0995) return `${Math.round(s * 1000)} ms`;

@@ -1,5 +1,5 @@
 // An iteration: a line, and below it what happened. It is built when it is opened.
-import { h, build, number, plural, duration, UNDELIVERED } from "./elements.js";
+import { h, build, number, plural, duration } from "./elements.js";
 import { Stretch, Draft } from "./text.js";
 import { Cell } from "./cell.js";
 
@@ -45,7 +45,8 @@ export class Iteration {
   async fetch() {
     const note = h("p", { class: "rlm-note" }, "Loading…");
     this.body.replaceChildren(note);
-    if (await this.view.table.borrow(this.run, this.n)) note.textContent = `${UNDELIVERED} This older iteration can be read when the run has ended.`;
+    const late = await this.view.table.borrow(this.run, this.n);
+    if (late) note.textContent = this.view.over ? late : `${late} This older iteration can be read when the run has ended.`;
   }
 
   empty() {
@@ -125,18 +126,16 @@ export class Run {
   item(n) {
     if (!this.items.has(n)) {
       const made = new Iteration(this.view, this.run, n);
+      const next = this.last?.n > n ? [...this.items.values()].find((i) => i.n > n) : null;
       this.items.set(n, made);
-      const next = [...this.items.values()].find((i) => i.n > n);
       this.el.insertBefore(made.el, next?.el ?? null);
+      if (!next) this.last = made;
     }
     return this.items.get(n);
   }
 
   update(key, grown) {
     const n = Number(key.split("/")[2]);
-    const fresh = !this.items.has(n);
-    if (fresh && key[0] !== "i") return;
-    this.item(n).update(key, grown);
-    if (fresh && this.run === this.view.table.root) this.view.began(this.item(n));
+    if (this.items.has(n) || key[0] === "i") this.item(n).update(key, grown);
   }
 }

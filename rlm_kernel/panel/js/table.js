@@ -1,6 +1,8 @@
 // What Python has told, by key (see store.py), and questions to it.
 
 const PATIENCE = 700; // milliseconds after which a question counts as undelivered
+const UNDELIVERED = "This front end delivers nothing while a cell runs.";
+const GONE = "The kernel that held the run has ended.";
 const KEPT = 30; // bodies that were asked for and are kept
 
 // One table for all views of a model. Patches arrive at most 17 times a second; views hear which keys changed.
@@ -16,10 +18,21 @@ export class Table {
     this.reset(state);
     this.listen = (message) => this.receive(message);
     model.on("msg:custom", this.listen);
+    this.gone = false;
+    this.leave = () => this.lost();
+    model.on("comm_live_update", this.leave);
+  }
+
+  // What ipywidgets says when the kernel was restarted or shut down.
+  lost() {
+    if (this.gone) return;
+    this.gone = true;
+    for (const view of this.views) view.lost(GONE);
   }
 
   close() {
     this.model.off("msg:custom", this.listen);
+    this.model.off("comm_live_update", this.leave);
   }
 
   reset({ seq = 0, now = null, set = {} }) {
@@ -81,12 +94,17 @@ export class Table {
     this.reset(state);
   }
 
-  // `answer` comes when it comes; `late` tells whether it did not come in time.
+  // `answer` comes when it comes; `late` becomes the words that say why it did not come in time, or nothing.
   ask(question) {
     const id = `q${(this.asked += 1)}`;
     const answer = new Promise((resolve) => this.waiting.set(id, resolve));
-    const late = Promise.race([answer.then(() => false), new Promise((r) => setTimeout(() => r(true), PATIENCE))]);
-    this.model.send({ id, ...question });
+    try {
+      this.model.send({ id, ...question });
+    } catch {
+      this.lost();
+    }
+    const excuse = (resolve) => setTimeout(() => resolve(this.gone ? GONE : UNDELIVERED), this.gone ? 0 : PATIENCE);
+    const late = Promise.race([answer.then(() => ""), new Promise(excuse)]);
     return { answer, late };
   }
 

@@ -1,5 +1,5 @@
 // Text that grows.
-import { h, plural, UNDELIVERED } from "./elements.js";
+import { h, plural, reachable } from "./elements.js";
 
 // A stretch of text with its beginning, its end, and a word between about what is left out.
 export class Stretch {
@@ -14,10 +14,12 @@ export class Stretch {
 
   grow(text) {
     this.head.appendData(text);
+    reachable(this.el, "output");
   }
 
   set(text) {
     if (this.head.data !== text) this.head.data = text;
+    reachable(this.el, "output");
   }
 
   rest([left, tail]) {
@@ -35,7 +37,7 @@ export class Stretch {
   async fetch() {
     this.button.disabled = true;
     const { answer, late } = this.more(this.from);
-    late.then((is) => is && (this.button.textContent = UNDELIVERED));
+    late.then((words) => words && (this.button.textContent = words));
     const { more } = await answer;
     this.button.disabled = false;
     this.button.textContent = "Show more";
@@ -95,5 +97,6 @@ export class Draft {
       this.el.append(h("pre", { class: this.fenced ? "rlm-code" : "rlm-raw" }, this.part));
     }
     this.part.appendData(text);
+    if (this.fenced) reachable(this.part.parentElement, "code");
   }
 }

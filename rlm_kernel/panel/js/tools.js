@@ -35,7 +35,9 @@ export class Tools {
     this.search.value = text;
     this.numbers = null;
     if (text.trim()) {
-      const { found } = await this.view.table.ask({ find: text }).answer;
+      const { answer, late } = this.view.table.ask({ find: text });
+      late.then((words) => words && this.search.value === text && (this.found.textContent = words));
+      const { found } = await answer;
       if (this.search.value !== text) return;
       this.numbers = new Set(found ?? []);
     }

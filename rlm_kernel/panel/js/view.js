@@ -1,5 +1,5 @@
 // The whole panel, one for each place where the widget is shown.
-import { h, build, number, plural, duration, UNDELIVERED } from "./elements.js";
+import { h, build, number, plural, duration } from "./elements.js";
 import { Table } from "./table.js";
 import { Run } from "./iteration.js";
 import { Strip } from "./strip.js";
@@ -7,6 +7,7 @@ import { Tools } from "./tools.js";
 
 const STEADY = 300; // pixels below which the list does not shrink again: what stands below it shall not jump
 const LATE = "This page was loaded while the run went on, so the cell keeps the panel, which ends with the kernel. To keep the result in the notebook, show it in a new cell.";
+const HAND = 1000; // milliseconds for which the list may scroll on after the reader moved it
 
 let panels = 0;
 
@@ -22,10 +23,10 @@ class View {
     this.about = h("div");
     this.strip = new Strip(this);
     this.answer = h("div", { class: "rlm-answer", hidden: true });
-    this.list = h("div", { class: "rlm-list", tabindex: 0, role: "region", "aria-label": "iterations of the run", onscroll: () => this.scrolled() });
+    this.list = h("div", { class: "rlm-list", tabindex: 0, role: "region", "aria-label": "iterations of the run", onscroll: () => this.scrolled(), ...this.hands() });
     this.jump = h("button", { type: "button", class: "rlm-jump", hidden: true, onclick: () => this.toEnd() }, "Follow ↓");
     this.tools = new Tools(this);
-    this.el = h("section", { class: "rlm", "aria-label": "a run of %%rlm", "data-lm-suppress-shortcuts": "true", onkeydown: (e) => this.key(e) },
+    this.el = h("section", { class: "rlm", "aria-label": "a run of %%rlm", onkeydown: (e) => this.key(e) },
       h("header", {}, h("div", { class: "rlm-top" }, this.badge, h("div", { class: "rlm-ask" }, this.question, this.whole), this.stop),
         this.told, this.stats, this.about, this.strip.el, this.tools.el),
       this.answer, h("div", { class: "rlm-hold" }, this.list, this.jump));
@@ -33,11 +34,15 @@ class View {
     table.views.add(this);
     this.reset();
     this.clock = setInterval(() => this.tick(), 250);
+    this.ours = (event) => this.keep(event);
+    window.addEventListener("keydown", this.ours, true);
   }
 
   close() {
     clearInterval(this.clock);
+    window.removeEventListener("keydown", this.ours, true);
     this.strip.size.disconnect();
+    window.removeEventListener("pointerup", this.lifted, true);
     this.table.views.delete(this);
   }
 
@@ -63,6 +68,7 @@ class View {
 
   update(changed) {
     if (!this.root) return this.reset();
+    const before = this.newest();
     for (const [key, grown] of changed) {
       const [kind, run] = key.split("/");
       if (kind === "h") run === this.root.run && this.head();
@@ -70,6 +76,7 @@ class View {
       else if (kind === "a") run === this.root.run && this.shown();
       else this.runs.get(run)?.update(key, grown);
     }
+    if (this.newest() !== before) this.began(this.newest());
     this.settled();
   }
 
@@ -116,7 +123,7 @@ class View {
     this.stats.replaceChildren(...stats.map(([name, value, more]) =>
       h("div", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : ""))));
     this.time = this.stats.children[1].lastChild;
-    this.tick();
+    this.time.textContent = duration(this.seconds());
   }
 
   shown() {
@@ -142,8 +149,9 @@ class View {
 
   // -- following: the newest step is open and in sight, until the reader goes elsewhere
   began(item) {
-    if (item !== this.newest() || this.over) return;
+    if (this.over) return;
     if (this.follow) item.open(true);
+    if (item.value.written) this.written(item);
     this.told.hidden = true;
   }
 
@@ -154,11 +162,21 @@ class View {
   }
 
   newest() {
-    return [...(this.root?.items.values() ?? [])].at(-1);
+    return this.root?.last;
+  }
+
+  // The browser scrolls too, when something in sight changes its size: only what the reader does ends the following.
+  hands() {
+    this.moved = -Infinity;
+    this.lifted = () => (this.held = false);
+    window.addEventListener("pointerup", this.lifted, true);
+    const moves = () => (this.moved = performance.now());
+    return { onwheel: moves, ontouchmove: moves, onkeydown: moves, onfocusin: moves, onpointerdown: () => (this.held = true) };
   }
 
   scrolled() {
     if (Math.abs(this.list.scrollTop - (this.put ?? -1)) < 2) return;
+    if (this.follow && !this.held && performance.now() - this.moved > HAND) return this.settled();
     this.follow = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 30;
     this.jump.hidden = this.follow || this.over;
   }
@@ -178,10 +196,7 @@ class View {
     this.follow = true;
     this.jump.hidden = true;
     const last = this.newest();
-    if (last) {
-      this.began(last);
-      if (last.value.written) this.written(last);
-    }
+    if (last) this.began(last);
     this.settled();
     this.list.focus();
   }
@@ -201,20 +216,48 @@ class View {
   unfold() {
     const open = this.question.classList.toggle("rlm-open");
     this.whole.setAttribute("aria-expanded", String(open));
+    this.question.tabIndex = open ? 0 : -1;
     this.whole.textContent = open ? "Show less" : "Show all of the question";
+  }
+
+  lost(words) {
+    if (this.over) return;
+    this.over = true;
+    clearInterval(this.clock);
+    this.el.classList.add("rlm-gone");
+    this.badge.textContent = "Unfinished";
+    this.badge.className = "rlm-badge rlm-short";
+    for (const el of [this.stop, this.jump]) el.hidden = true;
+    this.told.textContent = words;
+    this.told.hidden = false;
   }
 
   // -- Stop
   async halt() {
-    this.stop.disabled = true;
-    this.stop.lastChild.textContent = "Stopping…";
-    const { late } = this.table.ask({ stop: true });
-    if (await late) {
-      this.stop.disabled = false;
-      this.stop.lastChild.textContent = "Stop";
+    this.stopping(true);
+    const { answer, late } = this.table.ask({ stop: true });
+    answer.then(() => this.stopping(true)); // it was delivered after all
+    const words = await late;
+    if (words && !this.over) {
+      this.stopping(false);
+      this.told.textContent = `${words} Use the interrupt button of the notebook (■).`;
       this.told.hidden = false;
-      this.told.textContent = `${UNDELIVERED} Use the interrupt button of the notebook (■).`;
     }
+  }
+
+  stopping(is) {
+    if (this.over) return;
+    this.stop.disabled = is;
+    this.stop.lastChild.textContent = is ? "Stopping…" : "Stop";
+    this.told.hidden = true;
+  }
+
+  // Keys typed here are no commands of the notebook ("d", "d" deletes the cell), but it can be saved from here. The mark
+  // has to be on the very element that has the focus, before the notebook hears of the key.
+  keep(event) {
+    if (!this.el.contains(event.target)) return;
+    const saves = (event.ctrlKey || event.metaKey) && event.key === "s";
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !saves);
   }
 
   key(event) {
