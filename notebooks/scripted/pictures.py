@@ -1,4 +1,4 @@
-"""Makes the README's pictures of the live panel: the quickstart's first question in a real JupyterLab, light and dark.
+"""Makes the README's pictures, panel and answer: the quickstart's first question in a real JupyterLab, light and dark.
 
     python notebooks/scripted/pictures.py
 
@@ -35,7 +35,7 @@ rlm_kernel.configure(model=model, sub_model=model)
 
 
 def main() -> None:
-    """One picture for each theme, taken when the sub-calls run."""
+    """Two pictures for each theme: when the sub-calls run, and of the settled output."""
     book = json.loads((HERE.parent / "01_quickstart.ipynb").read_text(encoding="utf-8"))
     question = next("".join(c["source"]) for c in book["cells"] if "".join(c["source"]).startswith("%%rlm flights"))
     question = question.replace(" --replay 01_quickstart.recording.json", "")
@@ -51,8 +51,9 @@ def main() -> None:
             page.run(1)
             expect(page.output(1).locator(".rlm-row1").first).to_be_visible(timeout=60_000)
             page.page.locator(".rlm").screenshot(path=HERE.parent / "images" / f"panel-{theme}.png")
-            page.interrupt()
             page.wait_idle()
+            page.output(1).locator("details").nth(3).evaluate("el => (el.open = true)")
+            page.output(1).first.screenshot(path=HERE.parent / "images" / f"answer-{theme}.png")
             page.close()
             context.close()
             server.close()

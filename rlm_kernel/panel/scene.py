@@ -41,7 +41,7 @@ def head(t: Trajectory) -> dict[str, Any]:
     """What does not change from turn to turn: question, models, limits, and how the run ended."""
     words, tone = ("Running", "now") if t.stop_reason == "running" else story.headline(t)
     return _short(
-        question=clean(t.question.strip()[:4000]) or "No question",
+        question=excerpt(t.question.strip(), 4000, 200) or "No question",
         signature=clip(t.signature, 400),
         model=clip(t.model, 80),
         sub=clip(t.sub_model, 80),

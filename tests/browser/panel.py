@@ -10,6 +10,8 @@ from tests.notebook import book
 
 __all__ = ["SETUP", "Gates", "Panel", "steps"]
 
+expect.set_options(timeout=15_000)  # a busy machine is slow, and nothing is waited for longer than it takes
+
 SETUP = f'''{book.SETUP}
 import asyncio, pathlib, re
 from rlm_kernel import Completion, Delta, ModelError, Usage

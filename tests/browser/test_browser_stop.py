@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, WebSocketRoute, expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Opens
 from tests.browser.lab import Server
 from tests.browser.page import Front, NotebookPage
 from tests.browser.panel import SETUP, Gates, Panel, steps
+from tests.browser.wire import Wire
 
 ASK = "%%rlm -> answer\nWhich is it?"
 SLEEPS = "It will take long.\n\n```repl\nimport time\nx = 12345\nprint('begun')\ntime.sleep(600)\n```\n"
@@ -91,51 +91,39 @@ def test_stop_while_the_model_or_sub_calls_are_asked(notebook: Opens, gates: Gat
     assert page.errors == []
 
 
-class Deaf:
-    """A front end that hands nothing of a widget to the kernel while a cell runs; VS Code is said to be one."""
-
-    def __init__(self) -> None:
-        self.running = False
-        self._held: list[Callable[[], None]] = []
-
-    def connect(self, socket: WebSocketRoute) -> None:
-        """Stand between page and server."""
-        server = socket.connect_to_server()
-
-        def sent(message: str | bytes) -> None:
-            if self.running and b'"comm_msg"' in (message.encode() if isinstance(message, str) else message):
-                self._held.append(lambda: server.send(message))
-            else:
-                server.send(message)
-
-        socket.on_message(sent)
-
-    def ended(self) -> None:
-        """Hand over what was kept."""
-        self.running = False
-        for send in self._held:
-            send()
-        self._held.clear()
+def test_stop_without_subshells(notebook: Opens, lab: Server, gates: Gates) -> None:
+    """It arrives too where the page's messages come to the kernel's main thread, which is busy with the cell."""
+    settings = "apputils-extension/kernels-settings"
+    lab._setting(settings, {"commsOverSubshells": "disabled"})
+    try:
+        page = notebook([SETUP + steps(gates, SLEEPS), ASK])
+    finally:
+        lab._setting(settings, {})
+    page.run(0)
+    page.wait_idle()
+    page.run(1)
+    panel = Panel(page.cell(1))
+    expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("begun")
+    assert stopped(page, panel, 1) < SOON
+    expect(page.output(1).first).to_contain_text("Interrupted")
+    assert page.errors == []
 
 
 @pytest.fixture
-def deaf(browser: Browser, lab: Server) -> Iterator[tuple[Deaf, Callable[[list[str]], NotebookPage]]]:
-    """Such a front end, and how to open a notebook in it."""
-    front, context = Deaf(), browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.route_web_socket(re.compile("/channels"), front.connect)
-    yield front, lambda cells: NotebookPage(context, lab, cells)
-    context.close()
+def wire(browser: Browser, lab: Server) -> Iterator[Wire]:
+    made = Wire(browser)
+    yield made
+    made.close()
     lab.shut_kernels_down()
 
 
-def test_where_no_click_arrives(deaf: tuple[Deaf, Callable[[list[str]], NotebookPage]], gates: Gates) -> None:
+def test_where_no_click_arrives(wire: Wire, lab: Server, gates: Gates) -> None:
     """Soon the panel says that the click was lost and what to use instead; ■ works; a late Stop stops nothing else."""
-    front, opens = deaf
     go_on = "```repl\nprint('again')\nllm_query('wait')\nSUBMIT(answer=str(x))\n```"
-    page = opens([SETUP + steps(gates, SLEEPS, go_on), ASK, ASK])
+    page = wire.notebook(lab, [SETUP + steps(gates, SLEEPS, go_on), ASK, ASK])
     page.run(0)
     page.wait_idle()
-    front.running = True
+    wire.deaf = True
     page.run(1)
     panel = Panel(page.cell(1))
     expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("begun")
@@ -148,7 +136,7 @@ def test_where_no_click_arrives(deaf: tuple[Deaf, Callable[[list[str]], Notebook
     expect(page.output(1).first).to_contain_text("Interrupted")
     page.run(2)
     expect(Panel(page.cell(2)).el.locator(".rlm-sub > summary")).to_have_text("0 of 1 sub-call done")
-    front.ended()
+    wire.deliver()
     gates.open("wait")
     page.wait_idle()
     expect(page.output(2)).to_contain_text("Answered")

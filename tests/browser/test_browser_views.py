@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Opens
+from tests.browser.lab import Server
 from tests.browser.panel import SETUP, Gates, Panel, steps
+from tests.browser.wire import Wire
 
 ASK = "%%rlm -> answer\nWhich is it?"
 AGAIN = "rlm_result.trajectory.save('run.jsonl')\nrlm_kernel.Trajectory.load('run.jsonl').show()"
+TABLE = "from IPython.display import HTML\ndisplay(HTML('<table><tr><td>5</td></tr></table>'))"
 NESTED = """
 from tests.panel.browser import story
 outer, shown = list(story(1, 2)), rlm_kernel.Trajectory()
@@ -25,6 +29,14 @@ shown.show()
 @pytest.fixture
 def gates(tmp_path: Path) -> Gates:
     return Gates(tmp_path)
+
+
+@pytest.fixture
+def wire(browser: Browser, lab: Server) -> Iterator[Wire]:
+    made = Wire(browser)
+    yield made
+    made.close()
+    lab.shut_kernels_down()
 
 
 def two_lines(gates: Gates) -> str:
@@ -63,8 +75,8 @@ def test_every_view_is_alive(notebook: Opens, gates: Gates) -> None:
     assert page.errors == []
 
 
-def test_a_page_that_is_loaded_again(notebook: Opens, gates: Gates) -> None:
-    """During the run it finds the panel, and Stop works; afterwards it shows what was settled, kernel or no kernel."""
+def test_the_next_run_leaves_what_stands_there(notebook: Opens, gates: Gates) -> None:
+    """A panel that a page found again stays when another run ends, and a settled output when the kernel ends."""
     page = notebook([SETUP + steps(gates, two_lines(gates), "```repl\nSUBMIT(answer='so')\n```"), ASK, ASK])
     page.run(0)
     page.wait_idle()
@@ -73,9 +85,7 @@ def test_a_page_that_is_loaded_again(notebook: Opens, gates: Gates) -> None:
     expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("one")
     page.save()
     page.reload()
-    expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("one", timeout=20_000)
-    gates.open("two")
-    expect(panel.rows).to_contain_text("waiting")
+    expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("one", timeout=30_000)
     panel.stop.click()
     expect(panel.badge).to_have_text("Interrupted")
     page.wait_idle()
@@ -83,10 +93,9 @@ def test_a_page_that_is_loaded_again(notebook: Opens, gates: Gates) -> None:
     page.wait_idle()
     expect(page.output(2)).to_contain_text("● Answered")
     expect(panel.badge).to_have_text("Interrupted")
-    page.save()
-    page.reload()
-    page.wait_idle()
-    expect(page.output(2)).to_contain_text("● Answered")
+    panel.iteration(1).locator("summary").first.click()
+    panel.iteration(1).locator("summary").first.click()
+    expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("one")
     page.restart_kernel()
     expect(page.output(2)).to_contain_text("● Answered")
 
@@ -110,7 +119,7 @@ def test_a_kernel_that_ends(notebook: Opens, gates: Gates) -> None:
 def test_a_run_is_shown_again(notebook: Opens, gates: Gates) -> None:
     """From a file: step by step, only what failed or asked, where a text occurs, or where one clicks in the strip."""
     replies = [
-        "First I look.\n\n```repl\nprint('Uppsala')\n```",
+        f"First I look.\n\n```repl\nprint('Uppsala')\n{TABLE}\n```",
         "Then it fails.\n\n```repl\n1 / 0\n```",
         "I ask.\n\n```repl\nprint(llm_query('How many?'))\n```",
         "Done.\n\n```repl\nSUBMIT(answer='**so**')\n```",
@@ -133,6 +142,7 @@ def test_a_run_is_shown_again(notebook: Opens, gates: Gates) -> None:
     page.page.keyboard.press("Home")
     panel.open_ones(1)
     expect(panel.iteration(1).locator(".rlm-stdout")).to_have_text("Uppsala")
+    expect(panel.iteration(1).locator("td", has_text="5")).to_have_count(1)
 
     def left(*numbers: int) -> None:
         for number in range(1, 5):
@@ -178,4 +188,26 @@ def test_a_run_within_a_run(notebook: Opens) -> None:
     expect(inner.nth(1).locator(".rlm-code")).to_have_text("print(2)")
     inner.nth(1).locator("summary").first.press("Escape")
     expect(panel.detail).to_be_hidden()
+    assert page.errors == []
+
+
+def test_a_message_that_is_lost(wire: Wire, lab: Server, gates: Gates) -> None:
+    """The page notices the gap and asks for everything; nothing is missing and nothing is there twice."""
+    code = f"print('one')\n{gates.code('two')}\nprint('two')\n{gates.code('three')}\nprint('three')\nllm_query('wait')"
+    page = wire.notebook(lab, [SETUP + steps(gates, f"I look.\n\n```repl\n{code}\n```"), ASK])
+    page.run(0)
+    page.wait_idle()
+    page.run(1)
+    out = Panel(page.cell(1)).iteration(1).locator(".rlm-stdout")
+    expect(out).to_have_text("one")
+    wire.lose = b"two"
+    gates.open("two")
+    while wire.lose:
+        page.page.wait_for_timeout(20)
+    expect(out).to_have_text("one")
+    gates.open("three")
+    expect(out).to_have_text("one\ntwo\nthree")
+    expect(Panel(page.cell(1)).rows).to_contain_text("waiting")
+    Panel(page.cell(1)).stop.click()
+    page.wait_idle()
     assert page.errors == []

@@ -75,7 +75,7 @@ class Stage:
     def end(self) -> None:
         """Let the run come to its end."""
         self.go.touch()
-        self.page.wait_idle(60)
+        self.page.wait_idle(100)
 
     def nothing_ran(self, css: str, allowed: dict[str, list[str]]) -> None:
         """All below `css` is ours; no text ran, asked a host for something, led anywhere or became a formula."""
@@ -127,7 +127,7 @@ def test_a_run_of_hostile_texts(
         stage.page.run(1)
         stage.panel.wait_for_function(
             "() => [...document.querySelectorAll('.rlm-draft')].some((el) => el.textContent.startsWith('HOLD'))",
-            timeout=60_000,
+            timeout=100_000,
         )
         stage.open_all()
         for at in (0, 1):

@@ -56,13 +56,12 @@ export class Strip {
 
   // Parallel calls lie under one another, as many as there is room for.
   calls(pen, item, ended, now, bar, height, call, bad) {
-    const spans = ended.map(([from, to]) => [from, to, false]);
-    if (!ended.length || item.value.state === "now") {
-      for (const cell of item.cells.values()) {
-        const rows = Object.values(this.view.table.get(`q/${cell.place}`) ?? {}).slice(-2000);
-        for (const [state, at, seconds] of rows) spans.push([at, state ? at + seconds : now, state === 2]);
-      }
-    }
+    const cells = (this.view.table.get(`b/${item.place}`)?.parts ?? []).filter(([kind]) => kind === "c");
+    const rows = cells.flatMap(([, c]) => Object.values(this.view.table.get(`q/${item.place}/${c}`) ?? {}).slice(-2000));
+    const live = rows.length > 0 && (item.value.state === "now" || !ended.length);
+    const spans = live
+      ? rows.map(([state, at, seconds]) => [at, state ? at + seconds : now, state === 2])
+      : ended.map(([from, to]) => [from, to, false]);
     if (!spans.length) return 0;
     spans.sort((a, b) => a[0] - b[0]);
     const lanes = [];
