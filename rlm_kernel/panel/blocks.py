@@ -13,6 +13,7 @@ from typing import Any
 from rlm_kernel.panel import nodes
 from rlm_kernel.panel.scene import HEAD, TAIL
 from rlm_kernel.panel.store import Store
+from rlm_kernel.render import story
 from rlm_kernel.render.clean import clean, clip, count, stream
 from rlm_kernel.render.images import image
 from rlm_kernel.render.values import html_table
@@ -39,13 +40,10 @@ class Block:
 
     def add(self, text: str) -> None:
         """More of the same."""
-        if len(self._head) < HEAD:
-            room = HEAD - len(self._head)
-            self._head, text, taken = self._head + text[:room], text[room:], len(text)
-        else:
-            taken = len(text)
-        self._tail = (self._tail + text[-TAIL:])[-TAIL:] if text else self._tail
-        self.length += taken
+        self.length += len(text)
+        if room := HEAD - len(self._head):
+            self._head, text = self._head + text[:room], text[room:]
+        self._tail = (self._tail + text[-TAIL:])[-TAIL:]
 
     @functools.cached_property
     def shape(self) -> dict[str, Any] | None:
@@ -123,13 +121,5 @@ def whole(cell: Cell) -> Blocks:
 
 
 def text_of(cell: Cell, number: int) -> str:
-    """The whole text of a block."""
-    found: list[str] = []
-    at, last = -1, ""
-    for output in cell.outputs:
-        if output.kind not in _STREAMS or output.kind != last:
-            at += 1
-        last = output.kind
-        if at == number:
-            found.append(output.text)
-    return "".join(found)
+    """The whole text of a block; empty when there is none of that number."""
+    return next((o.text for n, o in enumerate(story.outputs(cell)) if n == number), "")

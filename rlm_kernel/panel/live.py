@@ -100,9 +100,8 @@ class LivePanel:
             if not self._questions and not self._feed.store.pending:
                 return
             self._last = time.monotonic()
-            self._sent += (
-                1  # first: a patch that an interrupt keeps from being sent is missed by the browser, and asked for
-            )
+            # counted first: a patch that an interrupt keeps from being sent is missed by the browser, and asked for
+            self._sent += 1
             message: dict[str, Any] = {"seq": self._sent, **self._feed.store.take()}
             if (now := self._now()) is None or now - self._clock > CLOCK:
                 message["now"] = now
@@ -135,8 +134,9 @@ class LivePanel:
 
     def _now(self) -> float | None:
         """Seconds since the run began; None when it is over."""
-        running = self._began is not None and self._trajectory.stop_reason == "running"
-        return round(time.monotonic() - self._began, 2) if running and self._began is not None else None
+        if self._began is None or self._trajectory.stop_reason != "running":
+            return None
+        return round(time.monotonic() - self._began, 2)
 
 
 def watched() -> bool:

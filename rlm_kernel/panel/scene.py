@@ -150,11 +150,15 @@ def row(s: Subcall, beside: Subcall | None = None) -> list[Any]:
 
     Prompts of a batch often begin alike: what this one shares with the one beside it is left out.
     """
-    state = 2 if s.error else int(s.finished)
+    state = _state(s)
     run, asked = s.run.run if s.run else "", clip(_own(s.prompt, beside.prompt if beside else ""), 140)
     if not state:
         return [0, _time(s.started), 0, 0, asked, "", run]
     return [state, _time(s.started), _time(s.seconds), s.usage.total_tokens, asked, clip(s.error or s.reply, 140), run]
+
+
+def _state(s: Subcall) -> int:
+    return 2 if s.error else int(s.finished)
 
 
 def _own(prompt: str, other: str) -> str:
@@ -201,7 +205,7 @@ def detail(s: Subcall) -> dict[str, Any]:
         tokens=[s.usage.input_tokens + s.usage.cache_read_tokens + s.usage.cache_write_tokens, s.usage.output_tokens],
         cost=None if s.cost is None else story.money(s.cost),
         run=s.run.run if s.run else "",
-        state=2 if s.error else int(s.finished),
+        state=_state(s),
     )
 
 

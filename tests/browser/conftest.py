@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.browser.lab import Server, older_ipykernel
 from tests.browser.page import Front, NotebookPage
+from tests.browser.wire import Wire
+
+if TYPE_CHECKING:
+    from tests.browser.panel import Gates
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -79,4 +83,21 @@ def notebook(context: BrowserContext, lab: Server, ipykernel: Callable[[str], Pa
     yield opens
     for page in pages:
         page.close()
+    lab.shut_kernels_down()
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    """Places where a run of this test waits."""
+    from tests.browser.panel import Gates  # here: that module sets how long its tests wait, the others keep theirs
+
+    return Gates(tmp_path)
+
+
+@pytest.fixture
+def wire(browser: Browser, lab: Server) -> Iterator[Wire]:
+    """A page's line to the server, which a test can cut; its kernels are shut down at the end."""
+    made = Wire(browser)
+    yield made
+    made.close()
     lab.shut_kernels_down()

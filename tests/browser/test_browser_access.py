@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
@@ -42,11 +40,6 @@ FOCUSED = """() => {
     const el = document.activeElement;
     return el.closest(".rlm") ? el.className.split(" ")[0] || el.tagName.toLowerCase() : "";
 }"""
-
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    return Gates(tmp_path)
 
 
 def begun(notebook: Opens, gates: Gates, cells: tuple[str, ...] = ()) -> tuple[NotebookPage, Panel]:

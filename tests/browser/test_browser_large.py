@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Opens
@@ -27,11 +25,6 @@ WATCH = """() => {
             window.told.push([msg.header.date, JSON.stringify(msg.content).length]);
     });
 }"""
-
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    return Gates(tmp_path)
 
 
 class Memory:

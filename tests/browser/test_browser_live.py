@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -26,11 +25,6 @@ from IPython.display import HTML, Image, display
 display(HTML("<table><tr><th>city</th></tr><tr><td>Uppsala</td></tr></table>"))
 display(Image(base64.b64decode("{png}")))
 """
-
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    return Gates(tmp_path)
 
 
 def png() -> str:

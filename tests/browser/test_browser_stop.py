@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Opens
 from tests.browser.lab import Server
@@ -19,11 +17,6 @@ ASK = "%%rlm -> answer\nWhich is it?"
 SLEEPS = "It will take long.\n\n```repl\nimport time\nx = 12345\nprint('begun')\ntime.sleep(600)\n```\n"
 SOON = 5.0
 """Seconds; Stop takes far less, but a busy machine may be slow."""
-
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    return Gates(tmp_path)
 
 
 def stopped(page: NotebookPage, panel: Panel, cell: int) -> float:
@@ -107,14 +100,6 @@ def test_stop_without_subshells(notebook: Opens, lab: Server, gates: Gates) -> N
     assert stopped(page, panel, 1) < SOON
     expect(page.output(1).first).to_contain_text("Interrupted")
     assert page.errors == []
-
-
-@pytest.fixture
-def wire(browser: Browser, lab: Server) -> Iterator[Wire]:
-    made = Wire(browser)
-    yield made
-    made.close()
-    lab.shut_kernels_down()
 
 
 def test_where_no_click_arrives(wire: Wire, lab: Server, gates: Gates) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Opens
 from tests.browser.lab import Server
@@ -24,19 +20,6 @@ for event in [*outer[: at + 1], *story(2, 3, run=f"1.{outer[at].subcall}", paren
     shown.add(event)
 shown.show()
 """
-
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    return Gates(tmp_path)
-
-
-@pytest.fixture
-def wire(browser: Browser, lab: Server) -> Iterator[Wire]:
-    made = Wire(browser)
-    yield made
-    made.close()
-    lab.shut_kernels_down()
 
 
 def two_lines(gates: Gates) -> str:
