@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
     from rlm_kernel.result import Result
     from rlm_kernel.rlm import RLM
-    from rlm_kernel.sandbox.base import CellResult, Chunk, RefusedError, Sandbox
+    from rlm_kernel.sandbox.base import CellResult, Chunk, RefusedError, Sandbox, ScratchFile
     from rlm_kernel.sandbox.fake import FakeSandbox
     from rlm_kernel.sandbox.kernel import KernelSandbox
+    from rlm_kernel.sandbox.remote.server import JupyterServer
     from rlm_kernel.signature import Field, Signature
     from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
     from rlm_kernel.usage import Usage
@@ -53,9 +54,10 @@ _HOMES = {
     "models.base": ("Completion", "Delta", "Message", "Model", "Request"),
     "result": ("Result",),
     "rlm": ("RLM",),
-    "sandbox.base": ("CellResult", "Chunk", "RefusedError", "Sandbox"),
+    "sandbox.base": ("CellResult", "Chunk", "RefusedError", "Sandbox", "ScratchFile"),
     "sandbox.fake": ("FakeSandbox",),
     "sandbox.kernel": ("KernelSandbox",),
+    "sandbox.remote.server": ("JupyterServer",),
     "signature": ("Field", "Signature"),
     "trajectory": ("Cell", "Iteration", "Subcall", "Trajectory"),
     "usage": ("Usage",),
@@ -77,6 +79,7 @@ __all__ = [
     "InputError",
     "InterruptedRunError",
     "Iteration",
+    "JupyterServer",
     "KernelSandbox",
     "Message",
     "Model",
@@ -90,6 +93,7 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxError",
+    "ScratchFile",
     "ScriptedModel",
     "Signature",
     "SignatureError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rlm_kernel import events as ev
@@ -13,18 +13,23 @@ from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.prompt import CellReport, Excerpt
-from rlm_kernel.sandbox.base import CellResult, Chunk, Sandbox
+from rlm_kernel.sandbox.base import CellResult, Chunk
+from rlm_kernel.sandbox.journal import Journal
 
 __all__ = ["Cells"]
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 """How long an interrupted cell may take to end before its sandbox is killed."""
 _NOTES = {
     "interrupted": "Interrupted. The variables are kept.",
-    "died": "The REPL's process ended while this ran (out of memory, a crash, or an exit).",
-    "flooded": "Stopped: it printed far too much.",
+    "died": "The REPL's process ended while this ran.",
+    "flooded": "Stopped: it put out far too much.",
 }
-_REPLACED = "The REPL was started anew: the variables you were given are back, everything you had made is gone."
+_RECOVERED = {
+    "resumed": "Your variables are what they were before this block.",
+    "replayed": "The REPL was rebuilt by running your earlier blocks again: your variables are what they were.",
+    "restarted": "The REPL was started anew: the variables you were given are back, everything you had made is gone.",
+}
 
 
 class Cells:
@@ -35,21 +40,19 @@ class Cells:
         calls: answers what they ask for.
         guard: what may end the run meanwhile.
         options: with the limit of one cell.
-        restore: stages the inputs again for a sandbox that had to be started anew.
         emit: gets the events, without run and time.
     """
 
     def __init__(
         self,
-        sandbox: Sandbox,
+        sandbox: Journal,
         calls: Calls,
         guard: Guard,
         options: Options,
-        restore: Callable[[], Awaitable[None]],
         emit: Callable[..., None],
     ) -> None:
         self._sandbox, self._calls, self._guard, self._options = sandbox, calls, guard, options
-        self._restore, self._emit = restore, emit
+        self._emit = emit
         self._count = 0
 
     async def run(self, iteration: int, blocks: Sequence[str]) -> list[CellReport]:
@@ -101,15 +104,15 @@ class Cells:
             changed=result.changed,
             removed=result.removed,
         )
-        note = self._note(status)
-        if result.status == "died" and status not in ("submitted", "interrupted"):
-            note = f"{note} {_REPLACED}"
-            await self._replace_sandbox(iteration)
-        report = CellReport(number, status, output, result.changed, result.removed, result.restored, note)
+        note = result.why or self._note(status)
+        if result.status == "died":
+            over = status == "submitted" or end is not None
+            note = f"{note} {await self._recover(iteration, result.detail, over=over)}"
+        report = CellReport(number, status, output, result.changed, result.removed, result.restored, note.strip())
         if isinstance(end, EndError):
             end.reports = [report]
-            if result.status == "died" and end.reason == "interrupted":
-                end.detail += "; its code went on, so the sandbox was ended: the variables that it had made are gone"
+            if self._sandbox.behind:
+                end.detail += "; its code went on, so the sandbox was ended; the next question rebuilds its variables"
         if end is not None:
             raise end
         return report
@@ -137,18 +140,29 @@ class Cells:
         return result, "timeout", self._guard.end("late") if run_is_over else None
 
     async def _halt(self, running: asyncio.Future[CellResult]) -> CellResult:
-        """Interrupt a cell; kill its sandbox if it does not end."""
+        """Interrupt a cell; give up its sandbox's process if it does not end."""
         await self._sandbox.interrupt()
         await asyncio.wait([running], timeout=GRACE_SECONDS)
         if running.done():
             return running.result()
         await settle(running)
-        await self._sandbox.shutdown()
-        return CellResult("died")
+        return CellResult("died", detail="it went on although it was interrupted")
 
-    async def _replace_sandbox(self, iteration: int) -> None:
-        await self._sandbox.shutdown()
-        await self._restore()
-        await self._sandbox.start(self._calls)
-        text = "The sandbox was started anew; its state is lost, the inputs are back."
-        self._emit(ev.Note, iteration=iteration, text=text)
+    async def _recover(self, iteration: int, why: str, *, over: bool) -> str:
+        """Bring the sandbox back. Returns what the model is to know.
+
+        Args:
+            iteration: where it died.
+            why: it died.
+            over: the run ends here: then nothing is done that takes long.
+        """
+        recovering = asyncio.ensure_future(self._sandbox.recover(rebuild=not over))
+        try:
+            recovery = await (recovering if over else self._guard.result(recovering))
+        finally:
+            await settle(recovering)
+        if recovery is None:
+            return ""
+        self._emit(ev.Note, iteration=iteration, text=f"The sandbox died{f': {why}' if why else ''}. {recovery}")
+        said = _RECOVERED[recovery.how]
+        return f"({why}.) {said}" if why else said

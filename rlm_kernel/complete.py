@@ -33,11 +33,12 @@ class Completions:
     Args:
         parser: of the cell magic; its options are offered.
         words: of the line magic.
+        file_options: of its word `files`.
     """
 
-    def __init__(self, parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    def __init__(self, parser: argparse.ArgumentParser, words: Sequence[str], file_options: Sequence[str]) -> None:
         self._options = sorted(s for a in parser._actions for s in a.option_strings if s.startswith("--"))
-        self._words = words
+        self._words, self._file_options = words, file_options
 
     def install(self, shell: InteractiveShell) -> None:
         """Have IPython ask for them."""
@@ -66,7 +67,7 @@ class Completions:
         start = word.group() if word else ""
         cut = len(start) - len(token) if start.endswith(token) else 0
         if re.match(r"\s*%rlm\s", before):
-            offered: list[str] = [*self._words]
+            offered: list[str] = [*(self._file_options if re.match(r"\s*%rlm\s+files\s", before) else self._words)]
         elif not re.match(r"\s*%%rlm\s", before):
             return []
         elif start.startswith("-"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.errors import InputError, closest
+from rlm_kernel.sandbox.isolation.allowlist import parse
 
 if TYPE_CHECKING:
     from rlm_kernel.models.base import Model
@@ -23,9 +24,16 @@ _LISTENERS: list[Callable[[Options], None]] = []
 
 
 def _option(
-    default: Any, text: str, *, least: float | None = None, flags: tuple[str, ...] = (), metavar: str = ""
+    default: Any,
+    text: str,
+    *,
+    least: float | None = None,
+    flags: tuple[str, ...] = (),
+    metavar: str = "",
+    read: Callable[[str], object] | None = None,
 ) -> Any:
-    return field(default=default, metadata={"help": text, "least": least, "flags": flags, "metavar": metavar})
+    about = {"help": text, "least": least, "flags": flags, "metavar": metavar, "read": read}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +58,31 @@ class Options:
         600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS"
     )
     sandbox: str | Sandbox | None = _option(
-        None, "the kernelspec to run the code in; without it, this Python", metavar="KERNELSPEC"
+        None, "the kernelspec or the Jupyter server to run the code in; without it, this Python", metavar="NAME|URL"
+    )
+    sandbox_level: str = _option(
+        "auto",
+        "how the code is kept from this machine: full (bubblewrap), landlock, none (not at all), or auto, the best of "
+        "the first two that can be had",
+        metavar="LEVEL",
+    )
+    sandbox_memory: int = _option(4096, "MB that the code may use beside the data", least=256, metavar="MB")
+    sandbox_scratch: int = _option(256, "MB of its scratch folder", least=1, metavar="MB")
+    sandbox_output: int = _option(16, "MB that one piece of code may put out", least=1, metavar="MB")
+    sandbox_cpu: float | None = _option(
+        3600.0,
+        "seconds of the processor that one piece of code may use, all its processes together",
+        least=0.1,
+        metavar="SECONDS",
+    )
+    sandbox_processes: int = _option(256, "processes and threads it may have", least=16, metavar="N")
+    sandbox_net: str | None = _option(
+        None,
+        "hosts that the code may be connected to, through a proxy (level full only): names, *.example.org or addresses "
+        "with commas between them; what the code knows can be sent there. Without it there is no network",
+        flags=("--net",),
+        metavar="HOST[:PORT],…",
+        read=parse,
     )
     record: str | None = _option(None, "write every model reply to this file", metavar="FILE")
     replay: str | None = _option(None, "answer from this recording instead of a model", metavar="FILE")
@@ -84,9 +116,14 @@ def check(option: dataclasses.Field[Any], value: Any) -> None:
     if kind == "bool" and not isinstance(value, bool):
         raise InputError(f"{option.name} is True or False, not {value!r}")
     if kind == "str | None" and not isinstance(value, str | os.PathLike):
-        raise InputError(f"{option.name} takes the name of a file, not {value!r}")
+        what = "the name of a file" if option.metadata["metavar"] == "FILE" else option.metadata["metavar"]
+        raise InputError(f"{option.name} takes {what}, not {value!r}")
+    if option.metadata["read"] is not None:
+        option.metadata["read"](value)
     if "Sandbox" in kind and not (isinstance(value, str) or hasattr(value, "execute")):
-        raise InputError(f"{option.name} takes the name of a kernelspec or a Sandbox, not {value!r}")
+        raise InputError(
+            f"{option.name} takes the name of a kernelspec, the address of a Jupyter server or a Sandbox, not {value!r}"
+        )
     if least is None:
         return
     whole = kind == "int"

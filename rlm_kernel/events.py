@@ -64,6 +64,8 @@ class RunStarted(Event):
     max_iterations: int
     max_llm_calls: int
     variables: tuple[Variable, ...] = ()
+    isolation: str = ""
+    """How the code is kept from the machine, in words."""
     parent: str | None = None
     """The name of the run whose sub-call asked for this one, `None` for the outermost.
 

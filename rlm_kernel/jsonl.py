@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 VERSION = 1
-_RUN = ("run", "question", "signature", "sub_model", "max_llm_calls", "parent",
+_RUN = ("run", "question", "signature", "sub_model", "max_llm_calls", "parent", "isolation",
         "stop_reason", "detail", "cost", "seconds")  # fmt: skip
 _CALL = ("number", "batch", "cost", "seconds", "started", "finished")
 _ELSEWHERE = ("prompt", "reply", "cells", "usage")

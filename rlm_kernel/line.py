@@ -12,7 +12,7 @@ from IPython.core.magic_arguments import argument
 from rlm_kernel.config import Options, parse_value
 from rlm_kernel.errors import InputError, closest
 
-__all__ = ["OPTIONS", "option_arguments", "parse"]
+__all__ = ["OPTIONS", "option_arguments", "parse", "unquoted"]
 
 OPTIONS = {f.name: f for f in dataclasses.fields(Options)}
 _ON_THE_LINE = [f for f in OPTIONS.values() if f.name != "verbose"]
@@ -30,17 +30,30 @@ def option_arguments(function: Any) -> Any:
         default = "" if option.default in (None, False) else f" (default: {option.default})"
         text = f"{option.metadata['help']}{default}"
         if str(option.type) == "bool":
-            function = argument(*flags, action="store_true", default=None, help=text)(function)
+            function = argument(*flags, dest=option.name, action="store_true", default=None, help=text)(function)
         else:
-            function = argument(*flags, metavar=option.metadata["metavar"], help=text)(function)
+            function = argument(*flags, dest=option.name, metavar=option.metadata["metavar"], help=text)(function)
     return function
+
+
+def unquoted(line: str) -> list[str]:
+    """The words of a line; one in quotes may hold spaces."""
+    return [_bare(word) for word in _words(line)]
+
+
+def _words(line: str) -> list[str]:
+    return re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", line)
+
+
+def _bare(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
 
 
 def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
     """The name to bind, the options that were given, and the signature."""
     takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
     mine, words = [], []
-    pending = iter(re.findall(r"""(?:"[^"]*"|'[^']*'|\S)+""", line))
+    pending = iter(_words(line))
     for word in pending:
         if not re.match(r"--?[A-Za-z]", word):
             words.append(word)
@@ -54,8 +67,7 @@ def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
             if value is None:
                 raise InputError(f"option {name} needs a value")
             mine.append(value)
-    unquoted = [w[1:-1] if len(w) > 1 and w[0] == w[-1] and w[0] in "\"'" else w for w in mine]
-    args = vars(parser.parse_args(unquoted))
+    args = vars(parser.parse_args([_bare(word) for word in mine]))
     given = {}
     for name, option in OPTIONS.items():
         if args.get(name) is not None:

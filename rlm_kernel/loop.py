@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ from rlm_kernel.errors import ModelError, RLMError, SandboxError
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
 from rlm_kernel.models.prices import cost, preload
-from rlm_kernel.sandbox.base import Sandbox
+from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.signature import Signature
 
 __all__ = ["Run", "Task"]
@@ -46,7 +46,6 @@ class Run:
         model: the model that writes the code.
         models: those that the code may ask; None is the sub-model.
         sandbox: where the code runs; started here, never left to itself while a cell runs.
-        restore: stages the inputs again for a sandbox that had to be started anew.
         on_event: gets every event, in order.
         name: of the run, in its events.
     """
@@ -56,8 +55,7 @@ class Run:
         task: Task,
         model: Model,
         models: Mapping[str | None, Model],
-        sandbox: Sandbox,
-        restore: Callable[[], Awaitable[None]],
+        sandbox: Journal,
         on_event: ev.OnEvent,
         name: str = "1",
     ) -> None:
@@ -66,7 +64,7 @@ class Run:
         self.ledger = Ledger(task.options)
         self.calls = Calls(task.signature, models, self.ledger, self._emit)
         self._guard = Guard(self.ledger, self.calls.fatal)
-        self._cells = Cells(sandbox, self.calls, self._guard, task.options, restore, self._emit)
+        self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
         self._system = prompt.system_prompt(task.signature, task.variables, task.options)
         self._messages: list[Message] = []
         self._unsent = prompt.first_message(task.question, prompt.status_line(self.ledger))
@@ -114,6 +112,8 @@ class Run:
         self.ledger.iterations += 1
         number = self.ledger.iterations
         self._emit(ev.IterationStarted, iteration=number, prompt=self._unsent, final=final)
+        if number == 1 and (words := self.sandbox.isolation).startswith("none"):
+            self._emit(ev.Note, iteration=number, text=f"sandbox level {words}")
         self._messages.append(Message("user", self._unsent))
         completion, blocks = await self._ask(number)
         self._messages.append(Message("assistant", completion.text))
@@ -153,6 +153,9 @@ class Run:
             (completion, seconds), _ = await self._guard.result(asyncio.gather(asking, self._starting))
         finally:
             await settle(asking)
+        if (news := self.sandbox.news) is not None:
+            self.sandbox.news = None
+            self._emit(ev.Note, iteration=number, text=str(news))
         price = cost(completion.usage, completion.model)
         self.ledger.settle(completion.usage, price)
         if completion.stop_reason == "refusal":
@@ -212,6 +215,7 @@ class Run:
             max_iterations=options.max_iterations,
             max_llm_calls=options.max_llm_calls,
             variables=self.task.variables,
+            isolation=self.sandbox.isolation,
         )
 
     def _finish(self, reason: ev.StopReason, detail: str) -> None:

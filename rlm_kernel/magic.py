@@ -6,7 +6,6 @@ Nothing is decided here that the Python way (`rlm.py`) would not decide the same
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,15 +25,15 @@ from rlm_kernel.complete import Completions
 from rlm_kernel.config import Options, defaults
 from rlm_kernel.errors import AuthenticationError, InputError, InterruptedRunError, RLMError, closest
 from rlm_kernel.line import OPTIONS, option_arguments, parse
+from rlm_kernel.manage import FILE_OPTIONS, WORDS, Sandboxes, word_arguments
+from rlm_kernel.manage import stop as stop_run
 from rlm_kernel.result import Result
-from rlm_kernel.session import Job, Session
+from rlm_kernel.session import Job
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Trajectory
 from rlm_kernel.view import View
 
 __all__ = ["RLMMagics", "load", "unload"]
-
-_WORDS = ("status", "vars", "reset", "interrupt", "connect", "trajectory")
 
 
 def _trait(option: dataclasses.Field[Any]) -> TraitType[Any, Any]:
@@ -55,8 +54,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
 
     def __init__(self, shell: InteractiveShell, **kwargs: Any) -> None:
         super().__init__(shell, **kwargs)
-        self._sessions: dict[Any, Session] = {}
-        self._current: Session | None = None
+        self._sandboxes = Sandboxes()
         own = self.config.get("RLMMagics", {})
         config.configure(**{name: getattr(self, name) for name in OPTIONS if name in own})
         self._follow(defaults())
@@ -101,14 +99,13 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
         first values, and what its code prints, never the data. A panel shows the run as it goes on, and gives way to
-        plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question; it
-        is a separate process, started without your key, but it is no security boundary: the code can read your files
-        and your other processes.
+        plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question. How
+        it is kept from your files, the network and other processes depends on this machine: see %rlm status.
 
         The result is bound in the notebook and has one attribute per field of the answer, and .trajectory, .iterations,
         .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. Stop in the panel, or the
         interrupt button (■), ends the run at any moment; the result holds what was found so far and the sandbox keeps
-        its variables, unless its code goes on regardless.
+        its variables.
 
         Example::
 
@@ -122,10 +119,10 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
             signature = Signature.parse(text, names)
             variables = _look_up(signature, names)
             job = Job.prepare(cell.removesuffix("\n"), signature, variables, options)
-            session, story = self._session(options), Trajectory()
+            session, story = self._sandboxes.session(options), Trajectory()
 
             def stop() -> None:
-                _stop(session, job)
+                stop_run(session, job)
 
             silent = cell.rstrip().endswith(";")
             view = View(story, stop, quiet=options.quiet, verbose=options.verbose, silent=silent)
@@ -145,105 +142,29 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
             self._notebook[out] = result
             view.settle(result)
 
-    def _session(self, options: Options) -> Session:
-        """One session per kernelspec, so that a question to another sandbox keeps the first one's state."""
-        key = options.sandbox if options.sandbox is None or isinstance(options.sandbox, str) else id(options.sandbox)
-        if key not in self._sessions:
-            self._sessions[key] = session = Session(options.sandbox)
-            background.at_exit(id(session), session.reset)
-        self._current = self._sessions[key]
-        return self._current
-
     # -- %rlm -------------------------------------------------------------------------------------------------
     @line_magic("rlm")
     @magic_arguments("rlm")
-    @argument("what", nargs="?", default="status", metavar="|".join(_WORDS), help="what to do (default: status)")
+    @word_arguments
     def manage(self, line: str) -> None:
         """Look after the sandbox of `%%rlm`.
 
-        status: what runs and what it may do. vars: the sandbox's variables. reset: end the sandbox; the next question
-        starts an empty one. interrupt: stop what it is running. connect: how to attach a console to it. trajectory:
-        the last run in its panel, to step through.
+        status: what runs and what it may do. vars: the sandbox's variables. files: the files that its code wrote, and
+        with --copy a way to have them. reset: end the sandbox; the next question starts an empty one. interrupt: stop
+        what it is running. connect: how to attach a console to it. trajectory: the last run in its panel, to step
+        through.
+
+        Example::
+
+            %rlm files --copy table.csv plots/trend.png --to results
         """
-        what = line.strip() or "status"
-        if "->" in what:
-            raise UsageError(f"a question takes two percent signs and its text in the cell's body: %%rlm {what}")
-        if what not in _WORDS:
-            raise UsageError(f"%rlm {what}: not known{closest(what, _WORDS)}; there are: {', '.join(_WORDS)}")
         with _usage_errors():
-            getattr(self, f"_do_{what}")()
-
-    def _do_status(self) -> None:
-        options = defaults()
-        lines = [f"model {_name(options.model)}, sub-model {_name(options.sub_model)}"]
-        if not self._sessions:
-            lines.append("no sandbox yet: the first %%rlm starts one")
-        for key, session in self._sessions.items():
-            title = (
-                "this Python" if key is None else str(key) if isinstance(key, str) else type(session.sandbox).__name__
-            )
-            alive = getattr(session.sandbox, "alive", None)
-            state = "running" if alive is None or background.call(alive()) else "not running"
-            lines.append(f"sandbox ({title}): {state}")
-        lines.append(
-            "isolation: a separate process, started without your key and environment. NOT a security boundary: "
-            "its code can read your files and your other processes, and use the network."
-        )
-        print("\n".join(lines))
-
-    def _do_vars(self) -> None:
-        print(background.call(self._sandbox_session().variables()))
-
-    def _do_reset(self) -> None:
-        for session in self._sessions.values():
-            background.call(session.reset())
-        print("The sandbox is empty; the next %%rlm starts a new one." if self._sessions else "There is no sandbox.")
-
-    def _do_interrupt(self) -> None:
-        session = self._sandbox_session()
-        if not session.busy:
-            print("Nothing is running.")
-            return
-        _stop(session)
-        background.call(session.sandbox.interrupt())
-        print("Interrupted; the sandbox keeps its variables.")
-
-    def _do_connect(self) -> None:
-        file = getattr(self._sandbox_session().sandbox, "connection_file", None)
-        if file is None:
-            raise UsageError("the sandbox is not running or is no local kernel; run a %%rlm cell first")
-        print(f"jupyter console --existing {file}")
-        print("(leave it with Ctrl-D, which keeps the sandbox)")
-        if importlib.util.find_spec("jupyter_console") is None:
-            print("(it is not installed here: pip install jupyter_console)")
-
-    def _do_trajectory(self) -> None:
-        last = self._current.last if self._current is not None else None
-        if last is None:
-            raise UsageError("there is no run yet; ask something with %%rlm first")
-        last.show()
-
-    def _sandbox_session(self) -> Session:
-        if self._current is None:
-            raise UsageError("there is no sandbox yet: the first %%rlm starts one")
-        return self._current
+            self._sandboxes.do(self.manage.parser, line)
 
     def close(self) -> None:
         """End every sandbox and take back the defaults' listener."""
         config.on_configure(None)
-        for session in self._sessions.values():
-            background.at_exit(id(session), None)
-            background.call(session.reset())
-        self._sessions.clear()
-        self._current = None
-
-
-def _stop(session: Session, job: Job | None = None) -> None:
-    background.loop().call_soon_threadsafe(session.stop, job)
-
-
-def _name(model: Any) -> str:
-    return model if isinstance(model, str) else str(model.name)
+        self._sandboxes.close()
 
 
 def _locals_of_caller() -> dict[str, Any]:
@@ -286,7 +207,7 @@ def load(shell: InteractiveShell) -> None:
     except InputError as error:
         raise UsageError(f"rlm_kernel: {error}") from None
     shell.register_magics(magics)
-    Completions(magics.ask.parser, _WORDS).install(shell)
+    Completions(magics.ask.parser, WORDS, FILE_OPTIONS).install(shell)
 
 
 def unload(shell: InteractiveShell) -> None:

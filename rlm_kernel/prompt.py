@@ -53,7 +53,7 @@ than a loop. Where one call failed, the list holds a `SubcallError` object at it
 - `{submit}`: hands in the answer and ends the run. Values are checked against the declared types; if one does not fit \
 you are told, and nothing is lost: mend it and submit again. `FINAL(value)` and `FINAL_VAR("name")` do the same for \
 {one_field}.
-
+{network}
 The answer has these fields:
 {fields}
 {instructions}
@@ -66,6 +66,11 @@ How to work well:
 You have {max_iterations} turns and {max_llm_calls} sub-calls{timeout}; each message tells what is left.
 
 {variables}"""
+
+_NETWORK = """\
+- The network, but only HTTP and HTTPS to {net}, through the proxy that HTTP_PROXY and HTTPS_PROXY name; urllib, \
+requests and httpx find it by themselves.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ def system_prompt(signature: Signature, variables: Sequence[Variable], options: 
         max_output_chars=options.max_output_chars,
         submit=_submit_call(signature),
         one_field=f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",
+        network=_NETWORK.format(net=options.sandbox_net) if options.sandbox_net else "",
         fields="\n".join(
             f"- `{f.name}`: {f.annotation}" + (f" ({f.description})" if f.description else "") for f in fields
         ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +15,8 @@ from rlm_kernel.config import defaults
 from rlm_kernel.errors import InputError, closest
 from rlm_kernel.render.live import TextView
 from rlm_kernel.result import Result
-from rlm_kernel.session import Job, Session
+from rlm_kernel.sandbox.base import ScratchFile
+from rlm_kernel.session import Job, Session, sandbox_of
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Iteration, Subcall, Trajectory
 
@@ -59,7 +61,7 @@ class RLM:
         self._given = options
         self.options = defaults().merged(options)
         self._on_iteration, self._on_subcall, self._on_event = on_iteration, on_subcall, on_event
-        self._session = Session(self.options.sandbox)
+        self._session = Session(sandbox_of(self.options))
         _look_after(self, self._session)
 
     def __call__(self, question: str | None = None, /, **inputs: Any) -> Result:
@@ -100,6 +102,27 @@ class RLM:
 
     def _stop(self, job: Job | None) -> None:
         background.loop().call_soon_threadsafe(self._session.stop, job)
+
+    def files(self) -> Sequence[ScratchFile]:
+        """The files that the code wrote into the sandbox's scratch folder, by name; also while a call goes on.
+
+        Raises:
+            InputError: the sandbox does not run, or shows no files.
+        """
+        return background.call(self._session.files())
+
+    def copy_files(self, names: str | Sequence[str], to: str | Path = ".", *, force: bool = False) -> Sequence[Path]:
+        """Copy files out of the sandbox; returns the copies.
+
+        Args:
+            names: one or several, as `files()` has them.
+            to: a folder, made if it is missing.
+            force: overwrite what is there.
+
+        Raises:
+            InputError: one of them cannot be copied; the message names it.
+        """
+        return background.call(self._session.copy_files([names] if isinstance(names, str) else names, to, force=force))
 
     def reset(self) -> None:
         """End the sandbox; the next call starts an empty one."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlm_kernel import events as ev
@@ -20,15 +21,16 @@ from rlm_kernel.models.base import Model
 from rlm_kernel.models.prices import preload
 from rlm_kernel.prompt import system_prompt
 from rlm_kernel.result import Result
-from rlm_kernel.sandbox.base import RefusedError, Sandbox
+from rlm_kernel.sandbox.base import RefusedError, Sandbox, ScratchFile, with_files
 from rlm_kernel.sandbox.guest.describe import describe
-from rlm_kernel.sandbox.holding import Holding
+from rlm_kernel.sandbox.isolation.policy import Limits
+from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.sandbox.kernel import KernelSandbox
-from rlm_kernel.sandbox.launch import check_kernelspec
+from rlm_kernel.sandbox.remote.providers import check_sandbox
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Trajectory
 
-__all__ = ["Job", "Session"]
+__all__ = ["Job", "Session", "limits_of", "sandbox_of"]
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class Job:
         if not question.strip():
             raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
         if isinstance(options.sandbox, str):
-            check_kernelspec(options.sandbox)
+            check_sandbox(options.sandbox)
         described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
         task = Task(question, signature, described, options)
         if options.replay and options.record:
@@ -103,17 +105,43 @@ def _by_name(model: Model, sub_model: Model, options: Options) -> dict[str | Non
     return found
 
 
+def sandbox_of(options: Options) -> Sandbox:
+    """The sandbox that the options name: the caller's own, or a kernel; nothing is started.
+
+    Raises:
+        InputError: its level of isolation cannot be had here.
+    """
+    if options.sandbox is not None and not isinstance(options.sandbox, str):
+        if options.sandbox_net:
+            raise InputError(f"--net: {type(options.sandbox).__name__} has the network it has; leave --net away")
+        return options.sandbox
+    return KernelSandbox(
+        options.sandbox, level=options.sandbox_level, limits=limits_of(options), net=options.sandbox_net
+    )
+
+
+def limits_of(options: Options) -> Limits:
+    """What the options let a sandbox use."""
+    return Limits(
+        options.sandbox_memory,
+        options.sandbox_processes,
+        options.sandbox_scratch,
+        output=options.sandbox_output,
+        cpu=options.sandbox_cpu,
+    )
+
+
 class Session:
     """A sandbox and its runs. Every method is called on one asyncio loop.
 
     Args:
-        sandbox: where the code runs, a kernelspec or a sandbox of the caller's own; started with the first run.
+        sandbox: where the code runs; started with the first run.
     """
 
-    def __init__(self, sandbox: str | Sandbox | None = None) -> None:
-        self.sandbox = KernelSandbox(sandbox) if sandbox is None or isinstance(sandbox, str) else sandbox
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
         self.last: Trajectory | None = None
-        self._holding = Holding(self.sandbox)
+        self._journal = Journal(self.sandbox)
         self._turn = asyncio.Lock()
         self._active: Job | None = None
 
@@ -142,12 +170,8 @@ class Session:
                 self._active = job
                 if job.task.options.fresh:
                     await self.reset()
-                await self._holding.put(job.variables)
-
-                async def restore() -> None:
-                    await self._holding.put(job.variables)
-
-                job.run = Run(job.task, job.model, job.models, self._holding, restore, emit)
+                await self._journal.put(job.variables)
+                job.run = Run(job.task, job.model, job.models, self._journal, emit)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
                 self.last = trajectory
@@ -172,7 +196,7 @@ class Session:
             raise RefusedError("no question is being answered")
 
         async with self._turn:
-            await asyncio.gather(self._holding.start(nobody), asyncio.to_thread(preload))
+            await asyncio.gather(self._journal.start(nobody), asyncio.to_thread(preload))
 
     @property
     def busy(self) -> bool:
@@ -191,9 +215,17 @@ class Session:
         """The sandbox's variables as text."""
         shown: list[str] = []
         async with self._turn:
-            result = await self._holding.execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
+            result = await self._journal.execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
         return "The sandbox is not running." if result.status == "died" else "".join(shown).rstrip("\n")
+
+    async def files(self) -> Sequence[ScratchFile]:
+        """The files that the sandbox's code wrote; also while a run goes on. See `HasFiles.files`."""
+        return await with_files(self.sandbox).files()
+
+    def copy_files(self, names: Sequence[str], to: str | Path, *, force: bool) -> Coroutine[Any, Any, Sequence[Path]]:
+        """Copy some of them out; see `HasFiles.copy_files`."""
+        return with_files(self.sandbox).copy_files(names, Path(to).expanduser().absolute(), force=force)
 
     async def reset(self) -> None:
         """Forget the sandbox's state; the next run starts a new one."""
-        await self._holding.shutdown()
+        await self._journal.shutdown()

@@ -101,6 +101,7 @@ class Trajectory:
     max_iterations: int = 0
     max_llm_calls: int = 0
     variables: tuple[ev.Variable, ...] = ()
+    isolation: str = ""
     parent: str | None = None
     iterations: list[Iteration] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
@@ -180,10 +181,7 @@ class Trajectory:
         return jsonl.load(path)
 
     def show(self) -> None:
-        """Show the run: in a notebook in the panel, to step through, filter and search; elsewhere as text.
-
-        Notebooks that are read without a kernel show it as plain HTML, as far as their viewer lets them.
-        """
+        """Show the run: in a notebook in the panel, to step through, filter and search; elsewhere as text."""
         from rlm_kernel import panel
 
         panel.show(self)
@@ -212,7 +210,7 @@ class Trajectory:
 def _run_started(t: Trajectory, e: ev.RunStarted) -> None:
     t.run, t.question, t.signature, t.parent = e.run, e.question, e.signature, e.parent
     t.model, t.sub_model, t.variables = e.model, e.sub_model, e.variables
-    t.max_iterations, t.max_llm_calls = e.max_iterations, e.max_llm_calls
+    t.max_iterations, t.max_llm_calls, t.isolation = e.max_iterations, e.max_llm_calls, e.isolation
 
 
 def _iteration_started(t: Trajectory, e: ev.IterationStarted) -> None:

@@ -19,6 +19,7 @@ from rlm_kernel.models import Completion, Model, Request, ScriptedModel
 from rlm_kernel.sandbox.base import CellResult, OnChunk
 from rlm_kernel.sandbox.fake import FakeSandbox
 from rlm_kernel.sandbox.guest.describe import describe
+from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Trajectory
 
@@ -221,11 +222,9 @@ def play(
             if on is not None:
                 on(run, event)
 
-        async def restore() -> None:
-            await played.sandbox.put(given)
-
-        await played.sandbox.put(given)
-        run = Run(task, model, {None: model, model.name: model}, played.sandbox, restore, take)
+        journal = Journal(played.sandbox)
+        await journal.put(given)
+        run = Run(task, model, {None: model, model.name: model}, journal, take)
         try:
             await run.go()
         except BaseException as error:
@@ -233,6 +232,11 @@ def play(
 
     _runner.run(main())
     return played
+
+
+def end(played: Played) -> None:
+    """End the sandbox of a run, where it is a real one."""
+    _runner.run(played.sandbox.shutdown())
 
 
 def with_calls(

@@ -54,6 +54,13 @@ def test_options_are_frozen() -> None:
         Options().timeout = 3  # type: ignore[misc]
 
 
+def test_a_list_of_hosts_is_read_at_once() -> None:
+    """A wrong one is told where it is set, not with the next question."""
+    assert Options().merged({"sandbox_net": "api.example.org:443,*.example.net"}).sandbox_net
+    assert "'http://example.org' is no host" in refusal(sandbox_net="http://example.org")
+    assert "sandbox_net takes HOST[:PORT]" in refusal(sandbox_net=["example.org"])
+
+
 def test_merging_leaves_the_original_alone() -> None:
     """`merged` makes new options."""
     before = Options()

@@ -86,6 +86,6 @@ def test_the_readme_shows_code_that_runs() -> None:
 
 def test_the_readme_names_every_word_of_the_magic() -> None:
     """What `%rlm` can do stands in the README."""
-    from rlm_kernel.magic import _WORDS
+    from rlm_kernel.manage import WORDS
 
-    assert " \\| ".join(_WORDS) in (ROOT / "README.md").read_text()
+    assert " \\| ".join(WORDS) in (ROOT / "README.md").read_text()

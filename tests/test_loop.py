@@ -272,30 +272,56 @@ def test_a_sub_call_counts_into_the_cells_time() -> None:
 
 
 def test_a_cell_that_ignores_interrupts_costs_its_sandbox() -> None:
-    """A new one is started with the inputs; the model is told that its own variables are gone."""
+    """A new one is built as it was before that cell; the model and the user are told."""
     played = play(
-        [code("mine = 1\n" + STUBBORN), code("SUBMIT(f\"{x} {'mine' in globals()}\")")],
+        [
+            code("made = [llm_query('a')]"),
+            code("made.append(1)\n" + STUBBORN),
+            code("SUBMIT(f'{x} {made}')"),
+        ],
         "x -> answer",
         variables={"x": 7},
         cell_timeout=0.2,
+        sub="b",
     )
-    assert outcome(played) == ("answered", {"answer": "7 False"})
+    assert outcome(played) == ("answered", {"answer": "7 ['b']"})
     assert played.sandbox.starts == 2
-    assert "started anew" in played.told[1]
-    assert any("started anew" in note for i in played.trajectory for note in i.notes)
+    assert len([r for r in played.model.requests if r.kind != "root"]) == 1
+    assert "it went on although it was interrupted" in played.told[2]
+    assert "your variables are what they were" in played.told[2]
+    (note,) = [note for i in played.trajectory for note in i.notes]
+    assert "The sandbox died: it went on although" in note
+    assert "its cells were run again with the recorded replies" in note
 
 
-def test_a_sandbox_that_dies_is_replaced() -> None:
-    """The inputs are back, what was made is gone, and the model knows."""
+def test_a_sandbox_that_dies_is_rebuilt() -> None:
+    """The inputs are back and so is what was made, and the model knows."""
     played = play(
         [code("mine = 1"), code("die"), code("SUBMIT(f\"{x} {'mine' in globals()}\")")],
         "x -> answer",
         variables={"x": 7},
         sandbox=Dying(),
     )
-    assert outcome(played) == ("answered", {"answer": "7 False"})
+    assert outcome(played) == ("answered", {"answer": "7 True"})
     assert [c.status for c in played.trajectory.cells] == ["ok", "died", "submitted"]
     assert "The REPL's process ended" in played.told[2]
+    assert "running your earlier blocks again" in played.told[2]
+
+
+def test_a_sandbox_that_dies_again_while_it_is_rebuilt() -> None:
+    """It begins anew with the inputs, and the model knows that the rest is gone."""
+
+    class DiesOnce(Dying):
+        async def execute(self, source, on_chunk):
+            return await super().execute("die" if source.startswith("mine") and self.starts == 2 else source, on_chunk)
+
+    played = play(
+        [code("mine = 1"), code("die"), code("SUBMIT(f\"{x} {'mine' in globals()}\")")],
+        "x -> answer",
+        variables={"x": 7},
+        sandbox=DiesOnce(),
+    )
+    assert outcome(played) == ("answered", {"answer": "7 False"})
     assert "everything you had made is gone" in played.told[2]
 
 

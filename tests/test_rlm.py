@@ -285,6 +285,24 @@ def test_ctrl_c_in_a_cell_keeps_state_and_trajectory(real: bool) -> None:
         assert rlm("Q").n == 42
 
 
+def test_the_model_is_told_which_limit_stopped_its_code() -> None:
+    """Of output, and of time of the processor; the limits are options of the call, and what was made is kept."""
+    cells = [
+        code("kept = 40\nwhile True: print('x' * 1000)"),
+        code("kept += 1\nwhile True: kept"),
+        code("SUBMIT(kept + 1)"),
+    ]
+    rlm, model = make(cells, "-> n: int", sandbox=None, sandbox_output=1, sandbox_cpu=0.5)
+    with rlm:
+        result = rlm("Q")
+    told = [request.messages[-1].content for request in model.requests[1:]]
+
+    assert result.n == 42
+    assert [cell.status for cell in result.trajectory.cells] == ["flooded", "timeout", "submitted"]
+    assert "Stopped: a block may put out 1 MB." in told[0]
+    assert "Stopped: a block may use 0.5 s of CPU time." in told[1]
+
+
 def test_ctrl_c_in_a_sub_call() -> None:
     """The same while a sub-model is being waited for."""
     rlm, _ = make(

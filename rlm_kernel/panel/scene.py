@@ -51,6 +51,7 @@ def head(t: Trajectory) -> dict[str, Any]:
         tone=tone,
         detail=clip(t.detail, 600),
         seconds=None if t.stop_reason == "running" else round(t.seconds, 2),
+        isolation=clip(t.isolation, 600),
         variables=variables(t.variables),
     )
 

@@ -6,13 +6,32 @@ to `RLM(..., sandbox=...)`. `rlm_kernel.FakeSandbox` is the smallest complete ex
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from rlm_kernel.errors import InputError, SandboxError
 from rlm_kernel.events import Variable
 
-__all__ = ["CellResult", "Chunk", "Handler", "OnChunk", "RefusedError", "Sandbox"]
+__all__ = [
+    "MAX_FILES",
+    "CellResult",
+    "Chunk",
+    "DiedError",
+    "Handler",
+    "HasFiles",
+    "OnChunk",
+    "RefusedError",
+    "Sandbox",
+    "ScratchFile",
+    "isolation",
+    "with_files",
+]
+
+MAX_FILES = 1000
+"""As many files of a sandbox are listed, and can be copied at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +51,35 @@ OnChunk = Callable[[Chunk], None]
 class CellResult:
     """How a cell ended."""
 
-    status: Literal["ok", "error", "interrupted", "died", "flooded"]
-    """`died`: the sandbox is gone, with its state. `flooded`: stopped for printing more than it may."""
+    status: Literal["ok", "error", "interrupted", "died", "flooded", "timeout"]
+    """`died`: the sandbox is gone, and its state unless it can `resume`. `flooded`: stopped for putting out more than
+    it may. `timeout`: stopped for using more time of the processor than it may."""
     changed: tuple[Variable, ...] = ()
     removed: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
     """Reserved names that the code had overwritten."""
+    why: str = ""
+    """What it was stopped for, in a sentence for the model."""
+    detail: str = ""
+    """Of one that died: why, as far as that is known."""
+
+
+class DiedError(SandboxError):
+    """The sandbox ended while something was done to it that is no cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchFile:
+    """A file that the code wrote."""
+
+    name: str
+    """Its path within the scratch folder, with `/`; what cannot be printed is escaped."""
+    size: int
+    """Bytes."""
+    modified: datetime
+    """In UTC, as the code has it."""
+    refused: str = ""
+    """Why it cannot be copied; empty when it can."""
 
 
 class RefusedError(Exception):
@@ -52,9 +94,67 @@ encodes them).
 """
 
 
+def isolation(sandbox: object) -> str:
+    """What is kept from a sandbox's code, in words: its own, if it has an attribute `isolation`."""
+    return str(getattr(sandbox, "isolation", f"as {type(sandbox).__name__} does it; rlm_kernel adds nothing"))
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """What a sandbox may offer besides the verbs of `Sandbox`: the files that its code wrote."""
+
+    async def files(self) -> Sequence[ScratchFile]:
+        """What there is, by name; at most `MAX_FILES`.
+
+        Raises:
+            InputError: it does not run, so there are none.
+        """
+        ...
+
+    async def copy_files(self, names: Sequence[str], to: Path, *, force: bool = False) -> Sequence[Path]:
+        """Copy files to the same names below the folder `to`, which is made where it is missing.
+
+        Also while a cell runs. Only regular files with printable names; without their rights to be run. All are checked
+        before the first is copied.
+
+        Args:
+            names: as `files` has them.
+            to: of the host.
+            force: overwrite what is there.
+
+        Returns:
+            The copies.
+
+        Raises:
+            InputError: one of them cannot be copied; the message names it.
+        """
+        ...
+
+
+def with_files(sandbox: object) -> HasFiles:
+    """The sandbox, for its files.
+
+    Raises:
+        InputError: it offers none.
+    """
+    if not isinstance(sandbox, HasFiles):
+        raise InputError(f"{type(sandbox).__name__} shows no files: hand them in as the answer, or print them")
+    return sandbox
+
+
 @runtime_checkable
 class Sandbox(Protocol):
-    """Where model-written code runs. All verbs are called from one asyncio loop, one at a time but for `interrupt`."""
+    """Where model-written code runs. All verbs are called from one asyncio loop, one at a time but for `interrupt`.
+
+    A sandbox may have more, all of it optional:
+
+    - `isolation: str`: what is kept from the code and what is not, in words.
+    - `async def alive(self) -> bool`: whether it runs this very moment; else it is found out by the next cell.
+    - `async def resume(self) -> int | None`: called when a cell died or does not end. Ends what is left of the sandbox
+      and goes on from a copy that was made earlier. Returns how many steps (deliveries by `start` and cells that ended,
+      counted since the first `start`) the copy holds; None when there is none. `obstacle: str` then says why.
+    - `files` and `copy_files`, as `HasFiles` has them.
+    """
 
     async def put(self, variables: Mapping[str, Any]) -> None:
         """Check and stage variables; they are in the namespace once `start` returns.

@@ -1,6 +1,7 @@
-"""The sandbox as a Jupyter kernel: a stock ipykernel, started and spoken to through jupyter_client.
+"""The sandbox as a Jupyter kernel: a stock ipykernel, on this machine or another one, spoken to as clients do.
 
-Joins the process (`launch.py`), the sockets (`client.py`) and the variables (`transfer.py`) into the five verbs.
+Joins the kernel (`launch.py`, `remote/`), its channels (`client.py`) and the variables (`transfer.py`) into the five
+verbs.
 """
 
 from __future__ import annotations
@@ -9,45 +10,80 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_client.kernelspec import KernelSpec
 
-from rlm_kernel.errors import SandboxError, TransferError
-from rlm_kernel.sandbox.base import CellResult, Handler, OnChunk
+from rlm_kernel.errors import InputError, SandboxError, TransferError
+from rlm_kernel.sandbox.base import CellResult, Chunk, DiedError, Handler, OnChunk, ScratchFile
 from rlm_kernel.sandbox.client import CellClient, ignore
+from rlm_kernel.sandbox.files import Scratch
+from rlm_kernel.sandbox.first_cell import bootstrap
+from rlm_kernel.sandbox.handle import Kernel, Provider, show
+from rlm_kernel.sandbox.isolation import seatbelt
+from rlm_kernel.sandbox.isolation.levels import choose, why_not
+from rlm_kernel.sandbox.isolation.network import check
+from rlm_kernel.sandbox.isolation.policy import DEFAULT, PROMISES, Level, Limits, promise
 from rlm_kernel.sandbox.launch import KernelProcess
-from rlm_kernel.sandbox.transfer import Parcel, pack
+from rlm_kernel.sandbox.remote.providers import provider_of
+from rlm_kernel.sandbox.remote.provisioned import Provisioned
+from rlm_kernel.sandbox.remote.upload import upload
+from rlm_kernel.sandbox.transfer import Parcel, pack, write
 
 __all__ = ["KernelSandbox"]
 
-_GUEST = ("__init__", "channel", "describe", "inbox", "kernel", "repl", "streams", "tracebacks", "wire")
 _START_SECONDS = 60.0
 _RECOVER_SECONDS = 3.0
+_RESUME_SECONDS = 10.0
 
 
 class KernelSandbox:
-    """A `Sandbox` in a kernel of its own, over ipc.
+    """A `Sandbox` in a kernel of its own.
 
     Args:
-        kernelspec: the name of any installed kernelspec with a stock ipykernel; None for this Python.
+        kernelspec: the name of an installed kernelspec of an ipykernel, a `jupyter_client.kernelspec.KernelSpec` with
+            a provisioner, the address of a Jupyter server, or a `JupyterServer`; None for this Python.
+        level: how the code is kept from the rest of the machine: `full`, `landlock`, `none`, or `auto` for the best of
+            the first two that can be had. A kernelspec runs as it says, which is `none` of ours.
+        limits: what the code may use.
+        net: `HOST[:PORT],…`, the only hosts that it may be connected to, through a proxy in this process; None for no
+            network. What the code knows can be sent there.
+
+    Raises:
+        InputError: the level cannot be had here, or not with these hosts.
     """
 
-    def __init__(self, kernelspec: str | None = None) -> None:
-        self.kernelspec = kernelspec
-        self._process: KernelProcess | None = None
+    def __init__(
+        self,
+        kernelspec: str | KernelSpec | Provider | None = None,
+        *,
+        level: str = "auto",
+        limits: Limits = DEFAULT,
+        net: str | None = None,
+    ) -> None:
+        given = Provisioned(kernelspec) if isinstance(kernelspec, KernelSpec) else kernelspec
+        self.kernelspec: str | Provider | None = given
+        self.level: Level = choose(level, elsewhere=bool(kernelspec))
+        self.limits = limits
+        self.net = ",".join(map(str, check(net, self.level, str(given) if given else None)))
+        self._process: Kernel | None = None
         self._client: CellClient | None = None
         self._parcels: list[Parcel] = []
+        self._steps = 0
 
     async def put(self, variables: Mapping[str, Any]) -> None:
         """Check and pack variables into files; see `Sandbox.put`."""
+        await self._bury()
         if self._process is None:
-            self._process = KernelProcess(self.kernelspec)
+            self._process = self._new()
         try:
-            self._parcels += await asyncio.to_thread(pack, variables, self._process.folder)
+            for name, value in variables.items():
+                if isinstance(value, Path):
+                    show(name, value, self._process)
+            self._parcels += await asyncio.to_thread(pack, variables, self._process.inbox)
         except TransferError:
             if not self.running and not self._parcels:
                 await self.shutdown()
@@ -55,17 +91,21 @@ class KernelSandbox:
 
     async def start(self, handler: Handler) -> None:
         """Start the kernel unless it runs, then load the variables; see `Sandbox.start`."""
+        lost = bool(self._parcels)
+        if await self._bury() and lost:
+            raise DiedError("the sandbox died before its variables were loaded")
         if self._process is None:
-            self._process = KernelProcess(self.kernelspec)
+            self._process = self._new()
         parcels, self._parcels = self._parcels, []
         was_running = self.running
-        writing = asyncio.create_task(asyncio.to_thread(_write, parcels))
+        writing = asyncio.create_task(asyncio.to_thread(write, parcels))
         try:
             if self._client is None:
                 await self._start_kernel(self._process, handler)
             else:
                 self._client.handler = handler
             await writing
+            self._process.allow(sum(parcel.path.stat().st_size for parcel in parcels))
             await self._deliver(parcels)
         except BaseException as error:
             with contextlib.suppress(Exception):
@@ -93,9 +133,36 @@ class KernelSandbox:
         if client is None:
             return CellResult("died")
         result, _ = await client.run(code, on_chunk)
-        if result.status == "died" and self._client is client:  # else it has been replaced meanwhile
-            await self.shutdown()
+        if (traffic := self._process.traffic if self._process is not None else None) and (news := traffic.news()):
+            on_chunk(Chunk("stderr", news))
+        if result.status == "died":
+            return replace(result, detail=self._process.last_words()) if self._process is not None else result
+        self._steps += 1
         return result
+
+    async def _bury(self) -> bool:
+        """A kernel that has died and was not resumed is gone for good. Whether there was one."""
+        if dead := self.running and not await self.alive():
+            await self.shutdown()
+        return dead
+
+    async def resume(self) -> int | None:
+        """Go on with the newest copy of the kernel; see `Sandbox.resume`."""
+        client, process = self._client, self._process
+        step = None
+        if client is not None and process is not None:
+            await client.close()
+            step = await process.resume(self._steps)
+            if step is not None:
+                self._client = CellClient(process, client.handler, self.limits)
+                try:
+                    await asyncio.wait_for(self._client.connect(), _RESUME_SECONDS)
+                except (SandboxError, TimeoutError):
+                    step = None
+        if step is None:
+            await self.shutdown()
+        self._steps = step or 0
+        return step
 
     async def interrupt(self) -> None:
         """Interrupt the kernel the way its kernelspec says."""
@@ -106,11 +173,51 @@ class KernelSandbox:
         """Kill the kernel and remove its folder; see `Sandbox.shutdown`."""
         client, self._client = self._client, None
         process, self._process = self._process, None
-        self._parcels = []
+        self._parcels, self._steps = [], 0
         if client is not None:
             await client.close()
         if process is not None:
             await process.end()
+
+    @property
+    def obstacle(self) -> str:
+        """Why the kernel could not be copied last time; empty if nobody knows better."""
+        return self._process.obstacle if self._process is not None else ""
+
+    @property
+    def isolation(self) -> str:
+        """What is kept from the code and what is not, in words."""
+        if provider := provider_of(self.kernelspec):
+            return provider.isolation
+        if self.kernelspec:
+            return f"as the kernelspec '{self.kernelspec}' runs it; rlm_kernel adds nothing. {PROMISES['none']}"
+        better = (
+            f" The level 'full' keeps more: {why_not('full')}." if self.level == "landlock" and why_not("full") else ""
+        )
+        return f"{self.level}: {promise(self.level, self.limits, self.net)}{better}"
+
+    @property
+    def network(self) -> str:
+        """What went through the proxy so far, in words; empty without one."""
+        traffic = self._process.traffic if self._process is not None else None
+        words = "network: {0.connections:,} connections to {1}, {0.refused:,} refused to others"
+        return words.format(traffic, self.net) if traffic is not None else ""
+
+    async def files(self) -> list[ScratchFile]:
+        """What its code wrote into the scratch folder; see `HasFiles.files`."""
+        return await self._files.files()
+
+    async def copy_files(self, names: Sequence[str], to: Path, *, force: bool = False) -> list[Path]:
+        """Copy some of it out; see `HasFiles.copy_files`."""
+        return await self._files.copy_files(names, to, force=force)
+
+    @property
+    def _files(self) -> Scratch:
+        if self._process is None or not self.running:
+            raise InputError("the sandbox is not running, so it has no files")
+        if self._process.scratch is None:
+            raise InputError(f"the kernelspec '{self.kernelspec}' shares no files with this machine")
+        return self._process.scratch
 
     @property
     def running(self) -> bool:
@@ -124,34 +231,51 @@ class KernelSandbox:
     @property
     def connection_file(self) -> str | None:
         """The running kernel's connection file, for `jupyter console --existing`; None when it does not run."""
-        return str(self._process.manager.connection_file) if self._process is not None and self.running else None
+        return self._process.connection_file if self._process is not None and self.running else None
 
     @property
     def pid(self) -> int | None:
         """The kernel's process id, where it is a process of this machine."""
         return self._process.pid if self._process is not None and self.running else None
 
-    async def _start_kernel(self, process: KernelProcess, handler: Handler) -> None:
-        client = CellClient(process, handler)
+    def _new(self) -> Kernel:
+        if provider := provider_of(self.kernelspec):
+            return provider.kernel()
+        name = self.kernelspec if isinstance(self.kernelspec, str) else None
+        return KernelProcess(name, self.level, self.limits, net=self.net)
+
+    async def _start_kernel(self, process: Kernel, handler: Handler) -> None:
+        client = CellClient(process, handler, self.limits)
         try:
             await process.launch()
             await asyncio.wait_for(client.connect(), _START_SECONDS)
-            local = isinstance(process.manager.provisioner, LocalProvisioner)
             said: list[str] = []
             result, _ = await client.run(
-                _bootstrap(os.getpid() if local else None), lambda chunk: said.append(chunk.text), silent=True
+                bootstrap(os.getpid() if process.local else None), lambda chunk: said.append(chunk.text), silent=True
             )
             if result.status != "ok":
-                raise SandboxError("it could not load the guest code, which needs an ipykernel " + "".join(said)[-200:])
+                why = "".join(said).strip().rpartition("\n")[2][-200:] or result.status
+                raise SandboxError(f"it could not load the guest code, which needs an ipykernel: {why}")
+            if self.level == "seatbelt":
+                await self._look(client)
         except BaseException as error:
             last = process.last_words()
             await client.close()
             if not isinstance(error, Exception):
                 raise
-            name = f"kernelspec '{self.kernelspec}'" if self.kernelspec else "the sandbox kernel"
+            named = self.kernelspec and "://" not in str(self.kernelspec)
+            name = f"kernelspec '{self.kernelspec}'" if named else "the sandbox kernel"
             why = f"no answer in {_START_SECONDS:g} s" if isinstance(error, TimeoutError) else str(error)
             raise SandboxError(f"{name} did not start: {why}" + (f" (it said: {last})" if last else "")) from None
         self._client = client
+
+    async def _look(self, client: CellClient) -> None:
+        """Have a kernel try what must not work, where nothing looked before it became one."""
+        found: list[str] = []
+        result, _ = await client.run(seatbelt.check(Path.home()), lambda chunk: found.append(chunk.text), silent=True)
+        if found or result.status != "ok":
+            said = "".join(found).strip().replace("\n", "; ") or result.status
+            raise SandboxError(f"the level '{self.level}' does not hold here: {said}")
 
     async def _deliver(self, parcels: list[Parcel]) -> None:
         """Have the guest load what was put.
@@ -160,30 +284,16 @@ class KernelSandbox:
             TransferError: it could not load a variable.
             SandboxError: it died of it.
         """
-        if not parcels or self._client is None:
+        if not parcels or self._client is None or self._process is None:
             return
+        if not self._process.local:
+            await upload(self._client, (parcel.path for parcel in parcels))
         specs = json.dumps([p.spec for p in parcels])
         result, payload = await self._client.run(f"__rlm__.receive({specs!r})", ignore, silent=True)
         if result.status == "died":
-            raise SandboxError("the sandbox died while it loaded the variables; it may lack the memory for them")
+            raise DiedError("the sandbox died while it loaded the variables; it may lack the memory for them")
+        self._steps += 1
         if result.status != "ok" or payload.get("failed"):
             failed = payload.get("failed") or [{"name": "?", "error": result.status}]
             name, why = failed[0].get("name"), " ".join(str(failed[0].get("error")).split())
             raise TransferError(f"variable '{name}' could not be loaded in the sandbox: {why}")
-
-
-def _write(parcels: list[Parcel]) -> None:
-    for parcel in parcels:
-        parcel.write()
-
-
-@cache
-def _sources() -> dict[str, str]:
-    folder = files("rlm_kernel.sandbox.guest")
-    return {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in _GUEST}
-
-
-def _bootstrap(parent_pid: int | None) -> str:
-    """The first cell: the guest's own files, as source."""
-    first = (files("rlm_kernel.sandbox.guest") / "bootstrap.py").read_text(encoding="utf-8")
-    return f"{first}\n_bootstrap({_sources()!r}, {parent_pid!r})\ndel _bootstrap\n"

@@ -1,4 +1,4 @@
-"""Starts and ends the sandbox kernel's process: its kernelspec, folder, environment and janitor.
+"""Starts and ends the sandbox kernel's process: its kernelspec, isolation, folder, environment and janitor.
 
 Nothing here speaks to the kernel; that is `client.py`.
 """
@@ -12,13 +12,27 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from rlm_kernel.errors import InputError, closest
+from rlm_kernel.sandbox.files import Scratch
+from rlm_kernel.sandbox.isolation import seatbelt
+from rlm_kernel.sandbox.isolation.network import certificates
+from rlm_kernel.sandbox.isolation.policy import DEFAULT, MB, PROVISIONER, Level, Limits, prefixes
+from rlm_kernel.sandbox.isolation.provisioner import IsolatedProvisioner
+from rlm_kernel.sandbox.isolation.proxy import Traffic
 from rlm_kernel.sandbox.janitor import Janitor
+from rlm_kernel.sandbox.sockets import Sockets
+from rlm_kernel.sandbox.wires import Reception, SocketWire, Wire
 
 __all__ = ["KernelProcess", "check_kernelspec"]
 
@@ -26,6 +40,7 @@ _KEPT = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "TMPDIR", 
 _KEPT_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_")
 
 
+_ARGV = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
 _APART_SECONDS = 0.02
 """Between two signals: of two that arrive together the first decides whether a wait goes on."""
 
@@ -33,12 +48,49 @@ _APART_SECONDS = 0.02
 class _ThisPython(KernelSpecManager):
     """The default sandbox: an ipykernel of the very Python that runs the notebook, whatever is installed as python3."""
 
+    def __init__(
+        self, *, argv: Callable[[], Sequence[str]] = lambda: _ARGV, provisioner: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._argv = argv
+        self._metadata = {"kernel_provisioner": dict(provisioner)} if provisioner else {}
+
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            display_name="rlm_kernel sandbox",
-            language="python",
+            argv=list(self._argv()), display_name="rlm_kernel sandbox", language="python", metadata=self._metadata
         )
+
+
+class _Manager(AsyncKernelManager):
+    """Without the control socket that jupyter_client connects for a polite shutdown.
+
+    Nobody reads it, so libzmq would keep whatever a hostile kernel sends there. Where a kernel is interrupted by a
+    message, and so has no isolation of ours, it is needed.
+    """
+
+    def _connect_control_socket(self) -> None:
+        if self.kernel_spec is not None and self.kernel_spec.interrupt_mode == "message":
+            super()._connect_control_socket()
+
+
+def _known() -> None:
+    """Make our provisioner known where this package was not installed, or before it had one."""
+    known = KernelProvisionerFactory.instance().provisioners
+    name = f"{IsolatedProvisioner.__module__}:{IsolatedProvisioner.__name__}"
+    known.setdefault(PROVISIONER, EntryPoint(PROVISIONER, name, KernelProvisionerFactory.GROUP_NAME))
+
+
+def _specs(level: Level, limits: Limits, readable: list[str], net: str, folder: Path) -> KernelSpecManager:
+    """This Python, started by our provisioner where that can be done."""
+    if level == "seatbelt":  # when it is started, for `readable` grows until then
+        return _ThisPython(
+            argv=lambda: seatbelt.command(seatbelt.profile([*prefixes(), *readable], folder / "work", folder))
+        )
+    if not sys.platform.startswith("linux"):
+        return _ThisPython()
+    _known()
+    config = {"level": level, "limits": asdict(limits), "readable": readable, "net": net}
+    return _ThisPython(provisioner={"provisioner_name": PROVISIONER, "config": config})
 
 
 def check_kernelspec(name: str) -> None:
@@ -58,19 +110,37 @@ def check_kernelspec(name: str) -> None:
 
 
 class KernelProcess:
-    """A kernel's process and the folder it lives in.
+    """A kernel's process on this machine and the folder it lives in; a `handle.Kernel`.
 
     Args:
         kernelspec: the name of an installed kernelspec; None for this Python.
+        level: how it is isolated; with a kernelspec it runs as that says.
+        limits: what it may use.
+        net: `HOST[:PORT],…` that it may be connected to; only at the level "full".
     """
 
-    def __init__(self, kernelspec: str | None) -> None:
+    local = True
+    reconnects = 0
+
+    def __init__(
+        self, kernelspec: str | None, level: Level = "none", limits: Limits = DEFAULT, *, net: str = ""
+    ) -> None:
         # short: the path of an ipc socket must fit 107 bytes
         self.folder = Path(tempfile.mkdtemp(prefix="rlm-"))
+        if level == "landlock":
+            self.folder.chmod(0o711)  # without namespaces a sandbox of another user comes through here
+        self.inbox = self.folder / "inbox"
+        self.inbox.mkdir()
+        self.inbox.chmod(0o711)
         self._janitor = Janitor(self.folder)
-        self.manager = AsyncKernelManager(
+        self.limits = limits
+        self.level: Level = "none" if kernelspec else level
+        self._scratch: Scratch | None = None
+        self._readable = [str(self.inbox), *(certificates() if net else [])]
+        own = _specs(level, limits, self._readable, net, self.folder)
+        self.manager = _Manager(
             kernel_name=kernelspec or "rlm_kernel",
-            kernel_spec_manager=KernelSpecManager() if kernelspec else _ThisPython(),
+            kernel_spec_manager=KernelSpecManager() if kernelspec else own,
             transport="ipc",
             ip=str(self.folder / "k"),
             connection_file=str(self.folder / "connection.json"),
@@ -79,8 +149,19 @@ class KernelProcess:
     @property
     def pid(self) -> int | None:
         """The kernel's process id, where it is a process of this machine."""
-        pid: int | None = getattr(self.manager.provisioner, "pid", None)
-        return pid
+        found: int | None = getattr(self.manager.provisioner, "kernel_pid", None) or self._leader
+        return found
+
+    @property
+    def connection_file(self) -> str:
+        """Its connection file, for `jupyter console --existing`."""
+        return str(self.manager.connection_file)
+
+    @property
+    def _leader(self) -> int | None:
+        """The process whose group is to be killed."""
+        found: int | None = getattr(self.manager.provisioner, "pid", None)
+        return found
 
     async def launch(self) -> None:
         """Start the process. Its own words go to a log in the folder."""
@@ -89,8 +170,25 @@ class KernelProcess:
             await self.manager.start_kernel(
                 env=environment(self.folder), cwd=str(self.folder / "work"), stdout=log, stderr=log
             )
-        if self.pid is not None:
-            self._janitor.watch(self.pid)
+        if self._leader is not None:
+            self._janitor.watch(self._leader)
+        if isinstance(self.manager.provisioner, LocalProvisioner):
+            self._scratch = Scratch(self.folder / "work", self.limits.scratch * MB)
+
+    async def connect(self, reception: Reception) -> Wire:
+        """Connect to its sockets, however long it takes to listen.
+
+        Raises:
+            SandboxError: the process ended, or does not speak ZMTP without encryption.
+        """
+        session, url = self.manager.session, self.manager._make_url
+        sockets = Sockets(url, session.bsession, reception.takes, reception.max_bytes, reception.rest)
+        try:
+            await sockets.connect(self.alive)
+        except BaseException:
+            await sockets.close()
+            raise
+        return SocketWire(session, sockets)
 
     async def alive(self) -> bool:
         """Whether the process runs."""
@@ -104,8 +202,60 @@ class KernelProcess:
             await asyncio.sleep(_APART_SECONDS)
             await self.manager.signal_kernel(signal.SIGURG)  # see guest/kernel.py; ignored by who knows nothing of it
 
+    @property
+    def ended(self) -> asyncio.Future[None] | None:
+        """Done when the kernel is dead, where that can be told at once; else `alive` has to be asked."""
+        provisioner = self.manager.provisioner
+        return provisioner.inside.ended if isinstance(provisioner, IsolatedProvisioner) else None
+
+    @property
+    def obstacle(self) -> str:
+        """Why there is no copy of the kernel's last moment."""
+        provisioner = self.manager.provisioner
+        return provisioner.inside.obstacle if isinstance(provisioner, IsolatedProvisioner) else ""
+
+    async def resume(self, newest: int) -> int | None:
+        """Have the newest copy go on in the kernel's place: the step that it holds, or None if there is none."""
+        provisioner = self.manager.provisioner
+        return await provisioner.resume(newest) if isinstance(provisioner, IsolatedProvisioner) else None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of the processor, used by it and all that it started; 0 where nobody counts."""
+        used: float = getattr(self.manager.provisioner, "cpu_seconds", 0.0)
+        return used
+
+    def shows(self, path: Path) -> bool:
+        """Let it read a file or folder of the user's. False when it is too late for that: it runs already."""
+        if self.level == "none" or not path.is_absolute() or str(path) in self._readable:
+            return True
+        if self._leader is not None:
+            return False
+        self._readable.append(str(path))
+        return True
+
+    def allow(self, data: int) -> None:
+        """Let it use as many bytes more: the limit on memory is for what it makes of the data."""
+        provisioner = self.manager.provisioner
+        if data and isinstance(provisioner, IsolatedProvisioner):
+            provisioner.allow(data)
+
+    @property
+    def scratch(self) -> Scratch | None:
+        """The files of its code, where they are on this machine."""
+        provisioner = self.manager.provisioner
+        return provisioner.scratch if isinstance(provisioner, IsolatedProvisioner) else self._scratch
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What the network's proxy counted, where there is one."""
+        provisioner = self.manager.provisioner
+        return provisioner.network.traffic if isinstance(provisioner, IsolatedProvisioner) else None
+
     def last_words(self) -> str:
         """The last line that the process wrote, which usually says why it ended."""
+        if isinstance(self.manager.provisioner, IsolatedProvisioner):
+            return self.manager.provisioner.last_words()
         with contextlib.suppress(OSError):
             lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()
             return lines[-1][:300] if lines else ""
@@ -115,6 +265,8 @@ class KernelProcess:
         """Kill the process and remove the folder. Safe to call twice."""
         with contextlib.suppress(Exception):  # half-started kernels raise all sorts; the janitor's list is complete
             await self.manager.shutdown_kernel(now=True)
+        if self.scratch is not None:
+            self.scratch.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._janitor.dismiss()
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import cloudpickle
 
 from rlm_kernel.errors import TransferError
 
-__all__ = ["Parcel", "pack"]
+__all__ = ["Parcel", "pack", "write"]
 
 _CHUNK = 4 * 2**20
 _PAGE = 4096
@@ -85,6 +86,7 @@ def _pack(name: str, value: Any, path: Path) -> Parcel:
         return Parcel(name, path, spec, lambda: _write_buffers(path, [(0, memoryview(value))]))
     buffers: list[pickle.PickleBuffer] = []
     with path.open("wb") as file:
+        path.chmod(0o644)
         try:
             _Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
         except Exception as error:  # noqa: BLE001 - a foreign __reduce__ may raise anything
@@ -98,7 +100,11 @@ def _pack(name: str, value: Any, path: Path) -> Parcel:
         offset = -(-offset // _PAGE) * _PAGE  # a page each: mapped arrays keep their alignment
         layout.append((offset, view))
         offset += view.nbytes
-    spec |= {"kind": "pickle", "size": size, "buffers": [[at, v.nbytes, v.readonly] for at, v in layout]}
+    spec |= {
+        "kind": "pickle",
+        "python": sys.version_info[:2],
+        "buffers": [[at, v.nbytes, v.readonly] for at, v in layout],
+    }
     return Parcel(name, path, spec, (lambda: _write_buffers(path, layout)) if layout else None)
 
 
@@ -111,12 +117,13 @@ def _why_not(name: str, value: Any, error: Exception) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     with path.open("wb", buffering=0) as file:
+        path.chmod(0o644)
         for start in range(0, len(text), _CHUNK):
             _write_all(file, text[start : start + _CHUNK].encode("utf-8", "surrogatepass"))
 
 
 def _write_buffers(path: Path, layout: list[tuple[int, memoryview]]) -> None:
-    path.touch()
+    path.touch(0o644)
     with path.open("r+b", buffering=0) as file:
         for offset, view in layout:
             file.seek(offset)
@@ -129,3 +136,9 @@ def _write_all(file: io.FileIO, data: bytes | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view:
         view = view[file.write(view[: 64 * _CHUNK]) :]
+
+
+def write(parcels: Iterable[Parcel]) -> None:
+    """Write the bulk of each."""
+    for parcel in parcels:
+        parcel.write()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from rlm_kernel import RLM, Completion, KernelSandbox
+from rlm_kernel.sandbox.isolation.policy import Limits
 
 from .base import Adapter, BareEnvironment, Unsupported
 
@@ -55,6 +56,7 @@ class RlmKernel(Adapter):
             max_iterations=len(lm.cells) + 2,
             max_llm_calls=100_000,
             max_errors=len(lm.cells) + 2,
+            sandbox_output=64,  # the bench prints 50 MB
             **options,
         )
         try:
@@ -65,7 +67,7 @@ class RlmKernel(Adapter):
             self.rlm.close()
 
     def bare_environment(self):
-        sandbox = KernelSandbox()
+        sandbox = KernelSandbox(limits=Limits(output=64))
         loop = asyncio.new_event_loop()
 
         async def handler(method, params):

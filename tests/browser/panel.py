@@ -54,6 +54,7 @@ class Gates:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.chmod(0o755)  # the sandbox's user looks as well
 
     def code(self, name: str) -> str:
         """A line of code that ends when the gate is open."""
@@ -68,7 +69,12 @@ class Gates:
 def steps(gates: Gates, *replies: str) -> str:
     """The source that makes these the model's replies; `!words` is one that fails."""
     made = [f"ModelError({r[1:]!r})" if r.startswith("!") else repr(r) for r in replies]
-    return f"model = Stepwise({str(gates.folder)!r}, [{', '.join(made)}])\nconfigure(model=model, sub_model=model)"
+    shown = f"shown.prefixes = lambda: [*prefixes(), {str(gates.folder)!r}]"  # so that code in the sandbox sees gates
+    return (
+        f"model = Stepwise({str(gates.folder)!r}, [{', '.join(made)}])\nconfigure(model=model, sub_model=model)\n"
+        f"from rlm_kernel.sandbox.isolation import provisioner as shown\n"
+        f"from rlm_kernel.sandbox.isolation.policy import prefixes\n{shown}"
+    )
 
 
 class Panel:

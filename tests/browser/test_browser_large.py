@@ -158,7 +158,7 @@ def test_a_thousand_iterations(notebook: Opens, gates: Gates) -> None:
 def test_a_long_reply_and_a_long_output(notebook: Opens, gates: Gates) -> None:
     """Both are shown from both ends and counted in between; after the run more of it is one click away."""
     reply = "⟦reply⟧\n\n```repl\nfor n in range(200_000): print('line', n, '🙂', '.' * 90)\n```"
-    long = "\nmodel.replies[0] = 'a word ' * 150_000 + model.replies[0]"
+    long = "\nmodel.replies[0] = 'a word ' * 150_000 + model.replies[0]\nconfigure(sandbox_output=64)"
     page = notebook([SETUP + steps(gates, reply, f"⟦end⟧{SUBMIT}") + long, ASK, SHOW])
     page.run(0)
     page.wait_idle()

@@ -270,7 +270,7 @@ def test_the_help_lists_every_option(book: Book) -> None:
     (payload,) = book.ok("%%rlm?").reply["payload"]
     text = payload["data"]["text/plain"]
     assert [flag for flag in [*flags(), "--out", "-o", "-m"] if flag not in text] == []
-    assert "it is no security boundary" in " ".join(text.split())
+    assert "depends on this machine: see %rlm status" in " ".join(text.split())
 
 
 def test_tab_completes_options(book: Book) -> None:
@@ -292,7 +292,7 @@ def test_tab_completes_variables(book: Book) -> None:
 def test_tab_completes_kernelspecs_and_words(book: Book) -> None:
     """After --sandbox the installed kernelspecs, after %rlm what it can do."""
     assert "%%rlm --sandbox python3" in book.complete("%%rlm --sandbox py")
-    words = ["status", "vars", "reset", "interrupt", "connect", "trajectory"]
+    words = ["status", "vars", "files", "reset", "interrupt", "connect", "trajectory"]
     assert [w for w in words if f"%rlm {w}" not in book.complete("%rlm ")] == []
     assert book.complete("%rlm tr") == ["%rlm trajectory"]
 
@@ -333,7 +333,8 @@ def test_looking_after_the_sandbox(book: Book) -> None:
     book.ok("%%rlm --fresh -> n: int\nQ")
     status = book.ok("%rlm").stream("stdout")
     assert "running" in status
-    assert "NOT a security boundary" in status
+    assert "isolation full: no network" in status
+    assert "It shares this machine's kernel" in status
     assert "model scripted" in status
     assert status == book.ok("%rlm status").stream("stdout")
     assert "found" in book.ok("%rlm vars").stream("stdout")
@@ -386,16 +387,21 @@ def stopped(book: Book, marker: Path, cell: str = "%%rlm -> n: int\nQ") -> None:
     assert book.value("rlm_result.n") == 42
 
 
+def marks(marker: Path) -> str:
+    """Source of a sub-model that makes the marker when it is asked: the sandbox's code cannot reach it."""
+    return f"lambda prompt: open({str(marker)!r}, 'w').close() or 'ok'"
+
+
 def test_interrupt_in_a_cell(book: Book, marker: Path) -> None:
     """■ during model-written code: the state is kept, rlm_result holds the trajectory so far."""
-    body = f"print('found'); kept = 41; import time\\nopen({str(marker)!r}, 'w').close()\\nwhile True: time.sleep(0.01)"
-    book.ok(f'script("{body}")')
+    body = "print('found'); kept = 41; import time\\nllm_query('here')\\nwhile True: time.sleep(0.01)"
+    book.ok(f'script("{body}", sub={marks(marker)})')
     stopped(book, marker)
 
 
 def test_interrupt_in_a_long_sleep(book: Book, marker: Path) -> None:
     """So it is in a call of C that waits."""
-    book.ok(f"script(\"kept = 41; import time; open({str(marker)!r}, 'w').close(); time.sleep(100)\")")
+    book.ok(f"script(\"kept = 41; import time; llm_query('here'); time.sleep(100)\", sub={marks(marker)})")
     stopped(book, marker)
 
 
@@ -422,7 +428,7 @@ def test_interrupt_in_a_sub_call(book: Book, marker: Path) -> None:
 
 def test_cells_queued_after_a_stop_do_not_run(book: Book, marker: Path) -> None:
     """As after any interrupted cell, and the kernel goes on with the next one that is sent."""
-    book.ok(f"script(\"import time; open({str(marker)!r}, 'w').close(); time.sleep(100)\")\nqueued = 0")
+    book.ok(f"script(\"import time; llm_query('here'); time.sleep(100)\", sub={marks(marker)})\nqueued = 0")
     book.interrupt_when(marker)
     first = book.client.execute("%%rlm\nQ", allow_stdin=False)
     second = book.client.execute("queued = 1", allow_stdin=False)

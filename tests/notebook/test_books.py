@@ -34,6 +34,7 @@ def opened(folder: Path, config: str = "", **more: Any) -> Iterator[Book]:
 
 SCRIPT = SETUP.replace("%load_ext rlm_kernel\n", "")
 ANSWER = "%%rlm -> n: int\nQ"
+_PID = "get_ipython().magics_manager.registry['RLMMagics']._sandboxes.current.sandbox.pid"
 
 
 # -- coming and going ---------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def test_load_unload_reload(tmp_path: Path) -> None:
     with opened(tmp_path) as book:
         book.ok("script('SUBMIT(1)')")
         book.ok(ANSWER)
-        pid = book.value("get_ipython().magics_manager.registry['RLMMagics']._current.sandbox.pid")
+        pid = book.value(_PID)
         book.ok("%unload_ext rlm_kernel")
         assert within(10, lambda: not psutil.pid_exists(pid))
         assert book.run(ANSWER).status == "error"
@@ -150,9 +151,7 @@ def test_two_notebooks_do_not_meet(tmp_path: Path) -> None:
         for number, book in enumerate((first, second)):
             book.ok(ANSWER)
             assert number == book.value("rlm_result.n")
-        pids = {
-            b.value("get_ipython().magics_manager.registry['RLMMagics']._current.sandbox.pid") for b in (first, second)
-        }
+        pids = {b.value(_PID) for b in (first, second)}
         assert len(pids) == 2
 
 
@@ -164,7 +163,7 @@ def test_a_notebook_kernel_that_ends_leaves_nothing_behind(tmp_path: Path, endin
     try:
         book.ok("script('SUBMIT(1)')")
         book.ok(ANSWER)
-        pid = book.value("get_ipython().magics_manager.registry['RLMMagics']._current.sandbox.pid")
+        pid = book.value(_PID)
         assert psutil.pid_exists(pid)
         if ending == "kill":
             provisioner: Any = book.manager.provisioner

@@ -14,6 +14,7 @@ import pytest
 from rlm_kernel.sandbox import bridge as bridge_module
 from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.bridge import Bridge
+from rlm_kernel.sandbox.guest import channel as channel_module
 from rlm_kernel.sandbox.guest.channel import Channel, HostError
 
 PATIENCE_SECONDS = 30
@@ -308,7 +309,7 @@ def test_an_interrupt_forgets_the_call(line: Line) -> None:
 
     assert line.channel.call("next") == ["next", {}]
     assert line.channel._open == {}
-    assert line.bridge._tasks == {}
+    assert line.bridge._open == {}
 
 
 def test_cancel_answers_what_is_open(line: Line) -> None:
@@ -362,6 +363,16 @@ MALFORMED = {
     "nested without end": "[" * 200_000,
     "nested inside": '{"rlm": 1, "new": [], "forget": ' + "[" * 200_000 + "]" * 200_000 + "}",
     "an int too long to read": '{"rlm": ' + "1" * 100_000 + "}",
+    "an id is true": '{"rlm": 1, "new": [{"id": true, "method": "m", "params": {}}], "forget": []}',
+    "an id is negative": '{"rlm": 1, "new": [{"id": -1, "method": "m", "params": {}}], "forget": []}',
+    "an id is huge": '{"rlm": 1, "new": [{"id": 1' + "0" * 400 + ', "method": "m", "params": {}}], "forget": []}',
+    "a method is long": '{"rlm": 1, "new": [{"id": 1, "method": "' + "m" * 65 + '", "params": {}}], "forget": []}',
+    "many parameters": json.dumps(
+        {"rlm": 1, "new": [{"id": 1, "method": "m", "params": dict.fromkeys("abcdefghijklmnopq")}], "forget": []}
+    ),
+    "more calls than may be open": json.dumps(
+        {"rlm": 1, "new": [{"id": 1, "method": "m", "params": {}}] * 10_001, "forget": []}
+    ),
     "NUL": "\0",
     "lone surrogate": "\ud800",
 }
@@ -394,32 +405,181 @@ def _message(*numbers: int, forget: tuple[Any, ...] = ()) -> str:
     return json.dumps({"rlm": 1, "new": new, "forget": forget})
 
 
-def test_too_many_open_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_open_calls() -> None:
     """The one too many is refused, the others stay open."""
-    monkeypatch.setattr(bridge_module, "MAX_OPEN_CALLS", 3)
+    first, second = exchange(_message(1, 2, 3), _message(4), MAX_OPEN_CALLS=3)
+
+    assert errors(first) == {}
+    assert errors(second) == {4: "more than 3 calls are open"}
+
+
+def exchange(*texts: str, answer: Any = None, **limits: int) -> list[dict[str, Any]]:
+    """What each message is answered with, one after the other."""
 
     async def check() -> list[dict[str, Any]]:
+        async def handler(method: str, params: Mapping[str, Any]) -> Any:
+            if answer is None:
+                await asyncio.sleep(PATIENCE_SECONDS)
+            return answer
+
+        sent: list[str] = []
+        bridge = Bridge(handler, sent.append)
+        for number, text in enumerate(texts):
+            bridge.receive(text)
+            while len(sent) == number:
+                await asyncio.sleep(0.001)
+        for call in bridge._open.values():
+            call.task.cancel()
+        await asyncio.sleep(0)
+        return [json.loads(text) for text in sent]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in limits.items():
+            monkeypatch.setattr(bridge_module, name, value)
+        return asyncio.run(check())
+
+
+def errors(answer: dict[str, Any]) -> dict[int, str]:
+    return {done["id"]: done["error"]["message"] for done in answer["done"] if "error" in done}
+
+
+def test_what_open_calls_hold_is_bounded() -> None:
+    """The call that is one too much is refused; when another ends there is room again."""
+    long = "x" * 2**20
+    asked = [
+        json.dumps({"rlm": 1, "new": [{"id": n, "method": "m", "params": {"p": long}}], "forget": forget})
+        for n, forget in ((1, []), (2, []), (3, [1]))
+    ]
+    first, second, third = exchange(*asked, MAX_HELD_CHARS=2 * 2**20)
+
+    assert (errors(first), errors(third)) == ({}, {})
+    assert errors(second) == {2: "the calls that are open hold more than 2 MB: wait for some of them"}
+
+
+def test_answers_that_wait_are_bounded() -> None:
+    """A guest that asks for much at once and collects nothing costs no more than the bound."""
+    first, second = exchange(_message(1, 2, 3), _message(4), answer="x" * 2**20, MAX_HELD_CHARS=3 * 2**20)
+    answers = [*first["done"], *second["done"]]
+
+    assert sorted(answer["id"] for answer in answers) == [1, 2, 3, 4]
+    assert errors(first) | errors(second) == {3: "more than 3 MB of calls and answers: ask for less at once"}
+
+
+def test_what_one_cell_asks_is_bounded() -> None:
+    """Beyond it the cell gets an error; the next one begins anew."""
+
+    async def check() -> list[dict[int, str]]:
+        sent: list[str] = []
+        bridge = Bridge(_echo, sent.append)
+        for number in range(1, 5):
+            if number == 4:
+                bridge.cancel("the cell has ended")
+            bridge.receive(_message(number))
+            while bridge.owes:
+                await asyncio.sleep(0.001)
+        return [errors(json.loads(text)) for text in sent]
+
+    async def _echo(method: str, params: Mapping[str, Any]) -> Any:
+        return method
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(bridge_module, "MAX_CELL_CHARS", 2 * len(_message(1)))
+        told = asyncio.run(check())
+    assert told == [{}, {}, {3: "this block has asked with more than 0 MB: go on in the next"}, {}]
+
+
+def test_one_message_at_a_time() -> None:
+    """Those that come while another waits for its answer are taken, and have one answer together."""
+
+    async def check() -> None:
         sent: list[str] = []
         bridge = Bridge(_wait, sent.append)
-        bridge.receive(_message(1, 2, 3, 4))
+        for number in (1, 2, 3):
+            bridge.receive(_message(number))
+        assert set(bridge._open) == {1, 2, 3}
         await asyncio.sleep(0.05)
-        assert set(bridge._tasks) == {1, 2, 3}
+        assert [json.loads(text) for text in sent] == [{"done": []}]
         bridge.cancel("over")
         await asyncio.sleep(0)
-        return json.loads(sent[0])["done"]
 
-    (refused,) = asyncio.run(check())
-    assert refused["id"] == 4
-    assert "more than 3 calls" in refused["error"]["message"]
+    asyncio.run(check())
+
+
+def test_who_does_not_wait_is_refused() -> None:
+    """What was saved is spent by messages that nobody waits with; then all that wait get an answer that is none."""
+
+    async def check() -> None:
+        sent: list[str] = []
+        bridge = Bridge(_wait, sent.append)
+        bridge._saved = 0.01
+        while not bridge.overdrawn:
+            bridge.receive(_message(1))
+        bridge.refuse()
+        await asyncio.sleep(0.1)
+        assert sent == [""]
+        bridge.receive(_message())
+        await asyncio.sleep(0.1)
+        assert [json.loads(text) for text in sent[1:]] == [{"done": []}]
+        bridge.cancel("over")
+        await asyncio.sleep(0)
+
+    asyncio.run(check())
+
+
+def test_who_asks_without_end_has_to_wait() -> None:
+    """When what was saved is spent an answer comes only after it was paid for, a malformed message's too."""
+
+    async def check(text: str) -> None:
+        sent: list[str] = []
+        bridge = Bridge(_wait, sent.append)
+        bridge.receive(text)
+        await asyncio.sleep(0.05)
+        assert len(sent) == 1
+        bridge._saved = -0.3
+        bridge.receive(text)
+        await asyncio.sleep(0.1)
+        assert len(sent) == 1
+        await asyncio.sleep(0.3)
+        assert len(sent) == 2
+        bridge.cancel("over")
+        await asyncio.sleep(0)
+
+    for text in (_message(1), "nonsense"):
+        asyncio.run(check(text))
+
+
+def test_a_batch_of_ten_thousand() -> None:
+    """Prompts of 10 KB each go out at once and come back, nobody waits for a limit."""
+    prompts = ["é" * 10_000] * 10_000
+    asked = {"rlm": 1, "new": [{"id": 1, "method": "m", "params": {"prompts": prompts}}], "forget": []}
+    (answer,) = exchange(json.dumps(asked, ensure_ascii=False), answer=["x" * 1000] * 10_000)
+
+    assert len(answer["done"][0]["value"]) == 10_000
+
+
+def test_errors_are_short() -> None:
+    """What a handler says of hostile parameters does not grow with them."""
+
+    async def refuses(method: str, params: Mapping[str, Any]) -> Any:
+        raise RefusedError("x" * 10**6)
+
+    async def check() -> None:
+        sent: list[str] = []
+        Bridge(refuses, sent.append).receive(_message(1))
+        await asyncio.sleep(0.05)
+        assert len(sent[0]) < 11_000
+
+    asyncio.run(check())
 
 
 def test_too_long_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not even read."""
-    monkeypatch.setattr(bridge_module, "MAX_MESSAGE_CHARS", 100)
+    monkeypatch.setattr(bridge_module, "MAX_MESSAGE_BYTES", 100)
 
     async def check() -> list[str]:
         sent: list[str] = []
-        Bridge(_wait, sent.append).receive(_message(*range(20)))
+        Bridge(_wait, sent.append).receive(_message(*range(1, 20)))
+        await asyncio.sleep(0.01)
         return sent
 
     assert asyncio.run(check()) == [""]
@@ -436,7 +596,7 @@ def test_odd_but_readable_messages() -> None:
             bridge.receive(text)
             while len(sent) == before:
                 await asyncio.sleep(0.005)
-        assert set(bridge._tasks) == {1}
+        assert set(bridge._open) == {1}
         bridge.cancel("over")
         await asyncio.sleep(0.01)
         return sent
@@ -449,6 +609,25 @@ def test_big_parameters_and_values(line: Line) -> None:
     text = "é\r\n" * 2_000_000
 
     assert ["m", {"text": text}] == line.channel.call("m", text=text)
+
+
+def test_much_at_once_goes_in_pieces(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message is one that the host takes, whatever many threads ask together."""
+    monkeypatch.setattr(channel_module, "MAX_MESSAGE_BYTES", 10_000)
+    texts = [chr(0x4E00 + i) * 1300 for i in range(16)]
+
+    assert [["m", {"text": text}] for text in texts] == together(
+        *[lambda t=t: line.channel.call("m", text=t) for t in texts]
+    )
+    assert max(len(message["new"]) for message in line.messages) == 2
+
+
+def test_more_than_the_host_takes(line: Line) -> None:
+    """It is refused where it is asked, saying how much may be sent; nothing goes out."""
+    with pytest.raises(HostError, match="101 MB are more than the 96 MB that may be sent at once"):
+        line.channel.call("m", text="é" * (50 * 2**20 + 1))
+    assert line.messages == []
+    assert line.channel.call("next") == ["next", {}]
 
 
 def test_a_new_call_goes_out_while_another_is_open(line: Line) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from rlm_kernel.sandbox import cell as cell_module
-from rlm_kernel.sandbox.cell import RunningCell
-from tests.sandbox.lab import Lab
+from rlm_kernel.sandbox.base import Chunk
+from rlm_kernel.sandbox.cell import MAX_MESSAGES, RunningCell
+from rlm_kernel.sandbox.isolation.policy import MB, Limits
+from rlm_kernel.sandbox.kernel import KernelSandbox
+from tests.sandbox.lab import Lab, lab
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Iterator[Lab]:
+    """A kernel whose cells may put out more than is kept."""
+    with lab(KernelSandbox(limits=Limits(output=64))) as made:
+        yield made.start()
 
 
 def test_the_order_of_output(kernel: Lab) -> None:
@@ -227,9 +238,9 @@ def test_input_is_refused(kernel: Lab) -> None:
         assert "RuntimeError: input() is not available" in error
 
 
-def test_twenty_megabytes(kernel: Lab) -> None:
+def test_twenty_megabytes(roomy: Lab) -> None:
     """Head and tail are kept, and between them it says how much was dropped."""
-    ran = kernel.run("for i in range(2_000_000): print(f'{i:09d}')")
+    ran = roomy.run("for i in range(2_000_000): print(f'{i:09d}')")
     text = ran.text("stdout")
     head, _, rest = text.partition("\n… [")
     count, _, tail = rest.partition(" characters of output were not kept] …\n")
@@ -238,17 +249,62 @@ def test_twenty_megabytes(kernel: Lab) -> None:
     assert head.startswith("000000000\n000000001\n")
     assert tail.endswith("001999999\n")
     assert len(head) + len(tail) + int(count.replace(",", "")) == 20_000_000
-    assert len(tail) >= 2**20
+    assert len(head) == 16 * MB
+    assert MB <= len(tail) < 2 * MB
+
+
+def test_a_slow_host_loses_nothing(kernel: Lab) -> None:
+    """While the host does something else the kernel waits: all that it puts out arrives, its end too."""
+    texts: list[str] = []
+
+    def slow(chunk: Chunk) -> None:
+        if not texts:
+            time.sleep(2)
+        texts.append(chunk.text)
+
+    ran = kernel.wait(kernel._run("for i in range(10_000): print(i, flush=True)", slow))
+
+    assert ran.status == "ok"
+    assert "".join(texts).split() == [str(i) for i in range(10_000)]
+
+
+def test_a_picture_of_ten_megabytes(kernel: Lab) -> None:
+    """It arrives whole."""
+    ran = kernel.run("from IPython.display import HTML\nHTML('é' * 10_000_000)")
+
+    assert ran.status == "ok"
+    assert ran.chunks[0].data["text/html"] == "é" * 10_000_000
+
+
+def test_one_print_of_fifty_megabytes(roomy: Lab) -> None:
+    """A single large text is output like any other, and too large a one a flood with its head."""
+    ran = roomy.run("print('x' * 50_000_000)\nkept = 1")
+
+    assert ran.status == "ok"
+    assert ran.text().startswith("x" * 16 * MB)
+    ran = roomy.run("print('y' * 80_000_000)")
+    assert (ran.status, ran.result.why) == ("flooded", "Stopped: a block may put out 64 MB.")
+    assert ran.text().startswith("y" * 16 * MB)
+    assert roomy.run("print(kept)").text() == "1\n"
 
 
 def test_a_flood_is_stopped(kernel: Lab) -> None:
-    """A cell that prints for ever ends as flooded, with its head and tail, and its state is kept."""
+    """A cell that prints for ever ends as flooded, with its head and why, and its state is kept."""
     ran = kernel.run("kept = 5\nwhile True: print('x' * 1000)")
 
-    assert ran.status == "flooded"
-    assert len(ran.text()) < cell_module.MAX_OUTPUT_CHARS
+    assert (ran.status, ran.result.why) == ("flooded", "Stopped: a block may put out 16 MB.")
+    assert 16 * MB < len(ran.text()) < 18 * MB
     assert ran.text("stdout").startswith("x" * 1000)
     assert kernel.run("print(kept)").text() == "5\n"
+
+
+def test_a_display_beyond_the_limit(kernel: Lab) -> None:
+    """One that is too large to be read ends the cell as flooded; the kernel goes on."""
+    ran = kernel.run("from IPython.display import HTML\nkept = 7\nHTML('x' * 60_000_000)")
+
+    assert ran.status == "flooded"
+    assert len(ran.text()) < 1000
+    assert kernel.run("print(kept)").text() == "7\n"
 
 
 def test_a_flood_from_a_thread(kernel: Lab) -> None:
@@ -265,38 +321,83 @@ def test_a_flood_from_a_thread(kernel: Lab) -> None:
     assert kernel.run("print('next')").text() == "next\n"
 
 
-def pure(monkeypatch: pytest.MonkeyPatch, limit: int) -> tuple[RunningCell, list[str], list[int]]:
-    monkeypatch.setattr(cell_module, "MAX_OUTPUT_CHARS", limit)
-    monkeypatch.setattr(cell_module, "_KEPT_HEAD", limit // 4)
-    monkeypatch.setattr(cell_module, "_KEPT_TAIL", limit // 10)
-    seen: list[str] = []
-    floods: list[int] = []
+def pure(limit: int = 1000) -> tuple[RunningCell, list[Chunk], list[int]]:
+    """A cell without a kernel, its output and how often it was to be stopped."""
+    seen: list[Chunk] = []
+    stops: list[int] = []
 
     async def make() -> RunningCell:
-        return RunningCell("id", lambda chunk: seen.append(chunk.text), lambda cell: floods.append(1))
+        return RunningCell("id", seen.append, lambda cell: stops.append(1), limit)
 
-    return asyncio.run(make()), seen, floods
+    return asyncio.run(make()), seen, stops
 
 
-def test_displays_count_with_all_they_carry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of displays with short texts and large HTML or images is a flood."""
-    cell, seen, floods = pure(monkeypatch, 1000)
+@pytest.mark.parametrize("large", ["x" * 500, {"rows": ["x" * 500]}], ids=["text", "json"])
+def test_displays_count_with_all_they_carry(large: object) -> None:
+    """A flood of displays with short texts and large HTML, images or data is a flood."""
+    cell, seen, stops = pure()
     for _ in range(100):
-        cell.on_iopub("display_data", {"data": {"text/plain": "<HTML>", "text/html": "x" * 500}})
+        cell.on_iopub("display_data", {"data": {"text/plain": "<It>", "application/json": large}})
 
-    assert floods == [1]
+    assert stops == [1]
     assert len(seen) < 10
 
 
-def test_a_flood_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much comes after it."""
-    cell, seen, floods = pure(monkeypatch, 1000)
-    for _ in range(100):
-        cell.on_iopub("stream", {"name": "stdout", "text": "x" * 500})
-    cell.result()
+def test_a_flood_is_told_once() -> None:
+    """However much comes after it; what is kept of it is its head and little of its end."""
+    cell, seen, stops = pure()
+    for number in range(100):
+        cell.on_iopub("stream", {"name": "stdout", "text": f"{number:500}"})
+    result = cell.result()
 
-    assert floods == [1]
-    assert sum(map(len, seen)) < 1000
+    assert stops == [1]
+    assert (result.status, result.why) == ("flooded", "Stopped: a block may put out 0.000953674 MB.")
+    assert "".join(c.text for c in seen) == (
+        f"{0:500}{1:500}\n… [48,938 characters of output were not kept] …\n{99:62}"
+    )
+
+
+def test_messages_without_output_are_a_flood() -> None:
+    """A cell that sends what is no output is stopped by its number of messages, and by their bytes."""
+    cell, _, stops = pure(2**20)
+    for _ in range(MAX_MESSAGES):
+        cell.on_message(1)
+    assert stops == []
+    cell.on_message(1)
+    assert stops == [1]
+    assert cell.result().why == "Stopped: a block may put out 250,000 pieces of output."
+    cell, _, stops = pure()
+    cell.on_message(8000)
+    assert stops == []
+    cell.on_message(1)
+    assert stops == [1]
+
+
+def test_a_cell_that_has_ended_is_not_stopped() -> None:
+    """What comes late does no harm to a result that stands."""
+    cell, _, stops = pure()
+    cell.on_iopub("status", {"execution_state": "idle"})
+    cell.on_reply({"status": "ok"})
+    cell.on_too_large()
+
+    assert stops == []
+    assert cell.result().status == "ok"
+
+
+def test_what_nobody_could_encode() -> None:
+    """Half a surrogate pair, NaN and names that are none do not get beyond here."""
+    cell, seen, _ = pure(10_000)
+    cell.on_iopub("stream", {"name": "stdout", "text": "a\ud800b \ud83e\uddea"})
+    data = {"application/json": {"x": float("inf")}, "a/b": {"\udfff": 1}, "é": "x", "x" * 300: "x", "text/plain": "p"}
+    cell.on_iopub("display_data", {"data": data | {"text/html": "\ud800"}})
+    cell.on_reply({"payload": [{"source": "rlm_kernel", "changed": [["\ud800", "", "", "x" * 10**6]]}]})
+
+    assert [(c.text, c.data) for c in seen] == [
+        ("a\ufffdb 🧪", {}),
+        ("p\n", {"text/plain": "p", "text/html": "\ufffd"}),
+    ]
+    (variable,) = cell.result().changed
+    assert (variable.name, len(variable.preview)) == ("\ufffd", 10_000)
 
 
 @pytest.mark.parametrize(
@@ -314,9 +415,9 @@ def test_a_flood_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("nonsense", {}),
     ],
 )
-def test_hostile_messages(monkeypatch: pytest.MonkeyPatch, kind: str, content: dict[str, object]) -> None:
+def test_hostile_messages(kind: str, content: dict[str, object]) -> None:
     """Nothing that a message holds can raise."""
-    cell, _, _ = pure(monkeypatch, 1000)
+    cell, _, _ = pure()
     cell.on_iopub(kind, content)
     cell.on_reply({"status": 5, "payload": [1, {"source": "rlm_kernel", "changed": [[1, 2], 5, [1, 2, 3, 4]]}]})
 

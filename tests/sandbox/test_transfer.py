@@ -346,13 +346,14 @@ def test_the_host_keeps_its_own(kernel: Lab) -> None:
     assert before == pickle.dumps(value)
 
 
-def test_path_reads_the_same_file(kernel: Lab, tmp_path: pathlib.Path) -> None:
-    """A Path stays a Path, and the file behind it is found."""
+def test_path_reads_the_same_file(fresh: Lab, tmp_path: pathlib.Path) -> None:
+    """A Path stays a Path, and the file behind it is found, for reading only."""
     file = tmp_path / "data é.txt"
     file.write_bytes(b"a\r\nb")
-    kernel.put(file=file)
+    fresh.put(file=file)
 
-    assert kernel.say("type(file).__name__, file.read_bytes()") == r"PosixPath b'a\r\nb'"
+    assert "Read-only file system" in fresh.run("file.write_bytes(b'')").text("error")
+    assert fresh.say("type(file).__name__, file.read_bytes()") == r"PosixPath b'a\r\nb'"
 
 
 def test_nothing_is_left_in_the_folder(kernel: Lab) -> None:

@@ -155,6 +155,6 @@ def test_a_class_of_a_module_that_the_sandbox_lacks(kernel: Lab, monkeypatch: py
     exec("class Thing:\n    pass", module.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", module)
 
-    with pytest.raises(TransferError, match=r"'thing'.*No module named 'only_here'"):
+    with pytest.raises(TransferError, match=r"'thing'.*has no module 'only_here'"):
         kernel.put(thing=module.Thing())
     assert kernel.say("'still here'") == "still here"

@@ -96,7 +96,8 @@ class View {
       requestAnimationFrame(() => (this.whole.hidden = this.question.scrollHeight <= this.question.clientHeight + 2));
       const models = [v.model, v.sub && v.sub !== v.model ? `sub-calls: ${v.sub}` : ""].filter(Boolean).join(", ");
       this.about.replaceChildren(h("details", { class: "rlm-vars" },
-        h("summary", {}, [v.signature, models].filter(Boolean).join(" · ")), ...(v.variables ?? []).map(build)));
+        h("summary", {}, [v.signature, models, v.isolation ? `sandbox: ${v.isolation.split(":")[0]}` : ""].filter(Boolean).join(" · ")),
+        ...(v.variables ?? []).map(build), v.isolation ? h("p", { class: "rlm-note" }, `Sandbox: ${v.isolation}`) : ""));
     }
     this.stop.hidden = this.over;
     this.tools.el.hidden = !this.over;

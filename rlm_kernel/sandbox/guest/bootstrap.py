@@ -4,18 +4,24 @@ This file is sent as it stands, followed by one call of `_bootstrap`; it leaves 
 """
 
 
-def _bootstrap(sources: "dict[str, str]", parent_pid: "int | None") -> None:
+def _bootstrap(sources: "dict[str, str]", parent_pid: "int | None", needs: "tuple[int, int]" = (3, 11)) -> None:
     """Import the guest package from `sources` (module name to source text) and install it.
 
     Args:
         sources: the guest files.
         parent_pid: the host's process, when it is this process's parent; None on another machine.
+        needs: the oldest Python that runs them; this file alone is read by older ones too.
+
+    Raises:
+        RuntimeError: this Python is older.
     """
     import importlib.abc
     import importlib.util
     import linecache
     import sys
 
+    if tuple(sys.version_info) < needs:
+        raise RuntimeError(f"its Python is {sys.version.split()[0]}, the sandbox needs {needs[0]}.{needs[1]} or newer")
     package = "rlm_guest"
 
     class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -13,6 +13,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+MAX_MESSAGE_BYTES = 96 * 2**20
+"""The most that the host takes at once, as UTF-8 inside of a JSON string. Read there, it may take twelve times that."""
+_BESIDE_BYTES = 64
+"""Of a call's number, and its share of what is around it."""
+_MAX_CALLS = 1000
 _PATIENCE_SECONDS = 0.2
 
 
@@ -44,27 +49,34 @@ class Channel:
 
     def __init__(self, ask: Callable[[str], str]) -> None:
         self._ask = ask
+        self._last_id = 0
+        self.revive()
+
+    def revive(self) -> None:
+        """Begin anew, in a copy of the process: the pump is gone, and so is who waited."""
         self._news = threading.Condition(threading.Lock())
-        self._new: dict[int, str] = {}
-        """What was asked and is not sent yet, as JSON: a prompt may be large, so it is encoded once."""
+        self._new: dict[int, tuple[str, int]] = {}
+        """What was asked and is not sent yet, as JSON (a prompt may be large, so it is encoded once), and its size."""
         self._forget: list[int] = []
         self._open: dict[int, _Slot] = {}
-        self._last_id = 0
         self._pump: threading.Thread | None = None
 
     def call(self, method: str, **params: Any) -> Any:
         """Ask the host to do `method` and wait for the answer.
 
         Raises:
-            HostError: the host refused or failed.
+            HostError: the host refused or failed, or would not take as much.
         """
-        text = json.dumps({"method": method, "params": params})  # what cannot be sent fails in the caller's thread
+        text, size = _encoded({"method": method, "params": params})  # what cannot be sent fails in the caller's thread
+        if size > MAX_MESSAGE_BYTES - _BESIDE_BYTES:
+            most = f"the {MAX_MESSAGE_BYTES >> 20} MB that may be sent at once: send less"
+            raise HostError("TooLarge", f"{-(-size >> 20):,} MB are more than {most}")
         slot = _Slot()
         with self._news:
             self._last_id += 1
             number = self._last_id
             self._open[number] = slot
-            self._new[number] = f'{{"id": {number}, {text[1:]}'
+            self._new[number] = f'{{"id": {number}, {text[1:]}', size + _BESIDE_BYTES
             self._start_pump()
             self._news.notify()
         try:
@@ -96,12 +108,25 @@ class Channel:
             with self._news:
                 while not (self._new or self._open or self._forget):
                     self._news.wait()
-                message = f'{{"rlm": 1, "new": [{", ".join(self._new.values())}], "forget": {self._forget}}}'
-                self._new, self._forget = {}, []
+                message = f'{{"rlm": 1, "new": [{", ".join(self._next())}], "forget": {self._forget}}}'
+                self._forget = []
             try:
                 self._hand_out(json.loads(self._ask(message))["done"])
             except BaseException as error:  # noqa: BLE001 - whatever broke the channel, no thread may wait for ever
                 self._fail(f"the host did not answer ({type(error).__name__}: {error})")
+
+    def _next(self) -> list[str]:
+        """Of what is not sent yet as much as fits into a message."""
+        texts: list[str] = []
+        room = MAX_MESSAGE_BYTES
+        for number in list(self._new):
+            text, size = self._new[number]
+            if size > room or len(texts) == _MAX_CALLS:
+                break
+            room -= size
+            texts.append(text)
+            del self._new[number]
+        return texts
 
     def _hand_out(self, done: list[dict[str, Any]]) -> None:
         for answer in done:
@@ -113,7 +138,18 @@ class Channel:
 
     def _fail(self, why: str) -> None:
         with self._news:
-            slots, self._open = list(self._open.values()), {}
+            slots, self._open, self._new = list(self._open.values()), {}, {}
         for slot in slots:
             slot.answer = {"error": {"kind": "HostError", "message": why}}
             slot.ready.release()
+
+
+def _encoded(value: Any) -> tuple[str, int]:
+    """As JSON, and its bytes in a message. Text stays as it is where UTF-8 can hold it: an escape takes six bytes."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        text = json.dumps(value)
+        size = len(text)
+    return text, size + text.count('"') + text.count("\\")

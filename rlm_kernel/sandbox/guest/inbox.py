@@ -1,7 +1,7 @@
 """Puts the variables that the host sent into the namespace.
 
-A parcel is one file per variable in the sandbox's folder, removed as soon as it is open here: a stretch of text or
-bytes, or a pickle (protocol 5) followed by its out-of-band buffers, which are mapped copy-on-write, not copied.
+A parcel is one file per variable in a folder of the host's, which removes it when it has been loaded: a stretch of
+text or bytes, or a pickle (protocol 5) followed by its out-of-band buffers, which are mapped copy-on-write, not copied.
 Unpickling is safe in this direction: the host is the trusted side.
 """
 
@@ -14,26 +14,60 @@ import pickle  # host -> sandbox only, see above
 import sys
 from typing import Any
 
+from .upload import Uploads
+
 _CHUNK = 16 * 2**20
 
 
-def receive(namespace: dict[str, Any], parcels: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Load every parcel into `namespace`; returns `{"name", "error"}` for each that could not be."""
+def receive(namespace: dict[str, Any], parcels: list[dict[str, Any]], uploads: Uploads) -> list[dict[str, str]]:
+    """Load every parcel into `namespace`, from `uploads` if it is there, else from its file.
+
+    Returns:
+        `{"name", "error"}` for each that could not be loaded.
+    """
     failed = []
     for parcel in parcels:
         try:
-            namespace[parcel["name"]] = _load(parcel)
+            namespace[parcel["name"]] = _load(parcel, uploads.open(parcel["path"]))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a foreign __setstate__ may raise anything, SystemExit too
-            failed.append({"name": parcel["name"], "error": f"{type(error).__name__}: {error}"})
+            kind = "" if isinstance(error, _LackError) else f"{type(error).__name__}: "
+            failed.append({"name": parcel["name"], "error": f"{kind}{error}"})
     return failed
 
 
-def _load(parcel: dict[str, Any]) -> Any:
-    fd = os.open(parcel["path"], os.O_RDONLY)
+class _LackError(Exception):
+    """This Python lacks something that the host's has."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Says what this Python lacks, where it is not the host's."""
+
+    def __init__(self, file: Any, buffers: list[memoryview], python: tuple[int, int]) -> None:
+        super().__init__(file, buffers=buffers)
+        self._python = python
+
+    def find_class(self, module: str, name: str) -> Any:
+        root, here = module.partition(".")[0], sys.version_info[:2]
+        if root == "cloudpickle" and name == "_make_function" and here != self._python:
+            theirs, own = (".".join(map(str, version)) for version in (self._python, here))
+            raise _LackError(f"code of Python {theirs} does not run in the sandbox's Python {own}; pass data instead")
+        try:
+            return super().find_class(module, name)
+        except ModuleNotFoundError as error:
+            raise _LackError(f"the sandbox's Python has no module '{error.name}': install it there") from None
+        except AttributeError:
+            version = getattr(sys.modules.get(root), "__version__", "")
+            raise _LackError(
+                f"the sandbox's {root} {version} has no {name}: install the version there that is here"
+            ) from None
+
+
+def _load(parcel: dict[str, Any], fd: int | None) -> Any:
+    if fd is None:
+        fd = os.open(parcel["path"], os.O_RDONLY)
     try:
-        os.unlink(parcel["path"])  # noqa: PTH108 - no pathlib in here
         if parcel["kind"] == "text":
             return _text(fd, parcel["size"], parcel["ascii"])
         if parcel["kind"] == "bytes":
@@ -44,15 +78,14 @@ def _load(parcel: dict[str, Any]) -> Any:
 
 
 def _unpickle(fd: int, parcel: dict[str, Any]) -> Any:
-    if not parcel["buffers"]:
-        with open(fd, "rb", closefd=False) as file:
-            return pickle.load(file)  # noqa: S301 - from the host
-    whole = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
     buffers = []
-    for offset, size, readonly in parcel["buffers"]:
-        view = whole[offset : offset + size]
-        buffers.append(view.toreadonly() if readonly else view)
-    return pickle.loads(whole[: parcel["size"]], buffers=buffers)  # noqa: S301 - from the host
+    if parcel["buffers"]:
+        whole = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
+        for offset, size, readonly in parcel["buffers"]:
+            view = whole[offset : offset + size]
+            buffers.append(view.toreadonly() if readonly else view)
+    with open(fd, "rb", closefd=False) as file:
+        return _Unpickler(file, buffers, tuple(parcel["python"])).load()
 
 
 def _read(fd: int, size: int) -> bytes:

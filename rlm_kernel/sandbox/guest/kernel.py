@@ -17,10 +17,12 @@ import warnings
 from typing import Any
 
 from .channel import Channel
+from .copies import Copies
 from .inbox import receive
 from .repl import Repl, refuse_exit, refuse_input
 from .streams import Flusher, Stream
 from .tracebacks import tracebacks
+from .upload import Uploads, whole
 
 _PR_SET_PDEATHSIG = 1
 _KERNELS_OWN = ("__builtins__", "__name__", "In", "Out", "_ih", "_oh", "_dh", "get_ipython")
@@ -38,10 +40,8 @@ class Guest:
         shell.InteractiveTB.structured_traceback = shell.SyntaxTB.structured_traceback = tracebacks(shell)
         shell.set_custom_exc((BaseExceptionGroup,), _show_group)  # IPython would print it past the tracebacks
         shell.ask_exit = refuse_exit
-        # The host sends SIGURG after each SIGINT. Having a handler gives the loop a wakeup descriptor, so that a
-        # top-level await ends at once; and it breaks waits that a library (polars) made SIGINT go on with.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGURG, int)
-        signal.siginterrupt(signal.SIGURG, True)
+        _wait_for_readers(shell.kernel.iopub_thread)
+        _hear_interrupts(asyncio.get_running_loop())
         warnings.formatwarning = _warning
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
@@ -52,14 +52,24 @@ class Guest:
         self._print = builtins.print
         self._kept = {n: shell.user_ns[n] for n in _KERNELS_OWN if n in shell.user_ns}
         self._kept |= {"__rlm__": self, "exit": refuse_exit, "quit": refuse_exit}
-        self.repl = Repl(shell.user_ns, Channel(shell.kernel.raw_input))
+        self._channel = Channel(whole(shell.kernel.raw_input))
+        self._channel.open()
+        self.repl = Repl(shell.user_ns, self._channel)
+        self._uploads = Uploads()
         self._mend()
+        self._flusher = flusher
+        self._copies = Copies(shell.kernel, self._woken) if hasattr(shell.kernel.parent, "checkpoint") else None
+
+    def take(self, name: str, offset: int) -> None:
+        """Keep the buffers that came with this very request as a part of a file; see `Uploads.take`."""
+        self._uploads.take(name, offset, self._shell.kernel.get_parent("shell")["buffers"])
 
     def receive(self, parcels: str) -> None:
         """Load variables, given as JSON; what could not be loaded goes back with the reply."""
-        failed = receive(self._shell.user_ns, json.loads(parcels))
+        failed = receive(self._shell.user_ns, json.loads(parcels), self._uploads)
         self.repl.changes()  # what the user sent is no news to the model
         self._tell(failed=failed)
+        self._stepped()
 
     def _mend(self) -> None:
         """Put back what model code may have broken, so that the next cell finds a REPL as the last one did."""
@@ -78,10 +88,41 @@ class Guest:
         self._out.flush()
         self._err.flush()
         self._tell(**self.repl.changes())
+        self._stepped()
+
+    def _stepped(self) -> None:
+        if self._copies is not None:
+            self._copies.due()
+
+    def _woken(self, loop: asyncio.AbstractEventLoop) -> None:
+        """This process was a copy and is the kernel from now on: the threads are gone, the streams are new."""
+        _wait_for_readers(self._shell.kernel.iopub_thread)
+        _hear_interrupts(loop)
+        self._flusher.revive()
+        self._out.revive(sys.stdout)
+        self._err.revive(sys.stderr)
+        self._channel.revive()
+        self._channel.open()
+        self._mend()
 
     def _tell(self, **facts: Any) -> None:
         # a payload rides in the execute_reply, so this costs no message of its own
         self._shell.payload_manager.write_payload({"source": "rlm_kernel", **facts})
+
+
+def _wait_for_readers(publisher: Any) -> None:
+    """A host that reads slowly is waited for; else the end of a cell could be lost with the output that is too much."""
+    publisher.schedule(lambda: setattr(publisher.socket, "xpub_nodrop", True))
+
+
+def _hear_interrupts(loop: asyncio.AbstractEventLoop) -> None:
+    """The host sends SIGURG after each SIGINT.
+
+    Having a handler gives the loop a wakeup descriptor, so that a top-level await ends at once; and it breaks waits
+    that a library (polars) made SIGINT go on with.
+    """
+    loop.add_signal_handler(signal.SIGURG, int)
+    signal.siginterrupt(signal.SIGURG, True)
 
 
 def _show_group(shell: Any, etype: Any, value: BaseException, tb: Any, tb_offset: Any = None) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 _MANY_WRITES = 4096
 _LONG_CHARS = 4096
+_PIECE_CHARS = 2**20
+"""The most that is passed on at once: the host reads no message that is larger than all that a cell may put out."""
 _PATIENCE_SECONDS = 0.05
 
 
@@ -34,6 +36,13 @@ class Stream:
         self._dirty = self._awaited = False
         self._sibling: Stream = self
         self._before: deque[str] = deque()
+
+    def revive(self, target: Any) -> None:
+        """In a copy of the process: another stream takes the text, and nobody else holds a lock."""
+        self._target = target
+        self._draining = threading.RLock()
+        self._parts.clear()
+        self._dirty = self._awaited = False
 
     def beside(self, sibling: Stream) -> None:
         """What was written to `sibling` first is shown first."""
@@ -64,7 +73,11 @@ class Stream:
             self._awaited = False
             if self._parts:
                 text = "".join([self._parts.popleft() for _ in range(len(self._parts))])
-                self._target.write(encodable(text))
+                text = encodable(text)
+                for start in range(0, len(text), _PIECE_CHARS):
+                    if start:
+                        self._target.flush()
+                    self._target.write(text[start : start + _PIECE_CHARS])
                 self._dirty = True
 
     def flush(self) -> None:
@@ -99,17 +112,19 @@ class Flusher:
     """One thread that passes on text which has waited long enough."""
 
     def __init__(self) -> None:
+        self.revive()
+
+    def revive(self) -> None:
+        """Begin anew, in a copy of the process: the thread is gone."""
         self._news = threading.Event()
         self._waiting: set[Stream] = set()
-        self._thread: threading.Thread | None = None
+        # now: a cell may have taken all processes that it may have before it prints anything
+        threading.Thread(target=self._run, name="rlm-flusher", daemon=True).start()
 
     def wake(self, stream: Stream) -> None:
         """This stream holds text."""
         self._waiting.add(stream)
         self._news.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="rlm-flusher", daemon=True)
-            self._thread.start()
 
     def _run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ import uuid
 from typing import Any
 
 MAX_DEPTH = 40
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 64 * 2**20
 
 _TEXT = (datetime.date, datetime.time, decimal.Decimal, pathlib.PurePath, uuid.UUID)
 
