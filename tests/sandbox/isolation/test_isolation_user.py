@@ -94,7 +94,7 @@ def as_user(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        "test_hostile.py",
+        "test_hostile_cells.py",
         "test_hostile_resources.py",
         "test_isolation_levels.py",
         "test_network.py",
