@@ -13,10 +13,8 @@ __all__ = ["ETC", "HOME", "SCRATCH", "WORK", "command", "environment", "prepare"
 WORK = "/tmp"  # noqa: S108 - inside the sandbox, whose /tmp is its own
 SCRATCH, HOME = "scratch", "home"
 """Folders below the one that can be written: the code's own files, and what libraries put into home."""
-PAGES = "/sys/kernel/mm/transparent_hugepage"
-ETC = ("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime", PAGES)
-"""BLAS is a link into alternatives on Debian; matplotlib wants fonts, dates want a time zone; the C library uses large
-pages where it can read that it may."""
+ETC = ("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime")
+"""BLAS is a link into alternatives on Debian; matplotlib wants fonts, dates want a time zone."""
 
 
 def environment(work: str) -> dict[str, str]:
@@ -28,7 +26,6 @@ def environment(work: str) -> dict[str, str]:
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # large pages: less to copy for a fork
     }
     return made | ({"TZ": os.environ["TZ"]} if "TZ" in os.environ else {})
 

@@ -292,7 +292,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
             self.scratch.close()
         await self.network.close()
         if self._watch is not None:
-            await asyncio.to_thread(self._watch.stop)
+            self._watch.stop()
         self._talk.close()
         self._words.close()
         self.inside.ended.cancel()

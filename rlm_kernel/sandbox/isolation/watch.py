@@ -43,17 +43,15 @@ class Watch:
         self.kernel = leader
         self.cpu_seconds = 0.0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="rlm-sandbox-watch", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._look, name="rlm-sandbox-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more. The thread ends at its next look: an interpreter that ends has no time to wait for it."""
         self._over.set()
-        self._thread.join()
 
     def _look(self) -> None:
         while not self._over.wait(_TICK_SECONDS):
-            if why := self._too_much():
+            if (why := self._too_much()) and not self._over.is_set():
                 self._end(why)
 
     def _too_much(self) -> str:
