@@ -12,6 +12,9 @@ from tests.sandbox.lab import Lab
 
 SMALL = Limits(memory=1536, processes=80, scratch=32, files=256)
 
+UNBOUNDED = {"landlock": "Disk is not bounded"}
+"""Levels that leave the disk open, and the words of their promises for it."""
+
 TOOLS = """
 import os, signal, sys, time
 kernel = get_ipython().kernel

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,9 +65,6 @@ def attempt(sandbox: Lab, outside: Outside, cell: Cell) -> tuple[list[str], str]
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_attempt(cell: Cell, level: str, sandbox: Lab, outside: Outside) -> None:
     """It reaches nothing where its level says so; where nothing is isolated it does, or this would prove nothing."""
-    possible = {True, platform.machine(), *(["root"] if os.getuid() == 0 else [])}
-    if level == "none" and cell.control not in possible:
-        pytest.skip("it would harm the machine, or cannot get through on every machine")
     found, said = attempt(sandbox, outside, cell)
 
     assert bool(found) == (level == "none" or level in cell.by_design), f"{found}\n{said}"
