@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,18 +34,23 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def other_python() -> Iterator[str]:
-    """The kernelspec of a Python that has ipykernel and nothing else."""
+def bare_python() -> Iterator[Path]:
+    """Where the kernelspec `bare` is, of a Python that has ipykernel and nothing else."""
     python = second_python()
     folder = python.parent.parent
     place = folder / "specs" / "kernels" / "bare"
     place.mkdir(parents=True)
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (place / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "bare", "language": "python"}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", f"{folder / 'specs'}{os.pathsep}{os.environ.get('JUPYTER_PATH', '')}")
-        yield "bare"
+    yield folder / "specs"
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def other_python(bare_python: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That kernelspec's name, which Jupyter finds during the test."""
+    monkeypatch.setenv("JUPYTER_PATH", f"{bare_python}{os.pathsep}{os.environ.get('JUPYTER_PATH', '')}")
+    return "bare"
 
 
 def _sandbox(request: pytest.FixtureRequest) -> KernelSandbox:
