@@ -21,7 +21,7 @@ from rlm_kernel.models.base import Model
 from rlm_kernel.models.prices import preload
 from rlm_kernel.prompt import system_prompt
 from rlm_kernel.result import Result
-from rlm_kernel.sandbox.base import RefusedError, Sandbox, ScratchFile, with_files
+from rlm_kernel.sandbox.base import Sandbox, ScratchFile, nobody, with_files
 from rlm_kernel.sandbox.guest.describe import describe
 from rlm_kernel.sandbox.isolation.policy import Limits
 from rlm_kernel.sandbox.journal import Journal
@@ -191,10 +191,6 @@ class Session:
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first run."""
-
-        async def nobody(_method: str, _params: Mapping[str, Any]) -> Any:
-            raise RefusedError("no question is being answered")
-
         async with self._turn:
             await asyncio.gather(self._journal.start(nobody), asyncio.to_thread(preload))
 

@@ -26,7 +26,9 @@ __all__ = [
     "RefusedError",
     "Sandbox",
     "ScratchFile",
+    "ignore",
     "isolation",
+    "nobody",
     "with_files",
 ]
 
@@ -140,6 +142,15 @@ def with_files(sandbox: object) -> HasFiles:
     if not isinstance(sandbox, HasFiles):
         raise InputError(f"{type(sandbox).__name__} shows no files: hand them in as the answer, or print them")
     return sandbox
+
+
+def ignore(_chunk: Chunk) -> None:
+    """Takes output that is of no interest."""
+
+
+async def nobody(_method: str, _params: Mapping[str, Any]) -> Any:
+    """Answers while no run goes on: with a refusal."""
+    raise RefusedError("no question is being answered")
 
 
 @runtime_checkable

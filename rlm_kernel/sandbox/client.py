@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from rlm_kernel.errors import SandboxError
-from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk, RefusedError
+from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk, RefusedError, ignore
 from rlm_kernel.sandbox.bridge import Bridge
 from rlm_kernel.sandbox.cell import RunningCell
 from rlm_kernel.sandbox.guest.channel import MAX_MESSAGE_BYTES
@@ -24,7 +24,7 @@ from rlm_kernel.sandbox.repeats import AGAIN, Repeats
 from rlm_kernel.sandbox.sockets import Channel, Take
 from rlm_kernel.sandbox.wires import Reception, Wire
 
-__all__ = ["CellClient", "ignore"]
+__all__ = ["CellClient"]
 
 _LOOK_SECONDS = 0.2
 _LAST_SECONDS = 0.02
@@ -233,7 +233,3 @@ class CellClient:
         if self._cell.interrupting:
             raise RefusedError("interrupted")
         return await self.handler(method, params)
-
-
-def ignore(chunk: Chunk) -> None:
-    """Output of our own cells is of no interest."""

@@ -118,6 +118,7 @@ class Kernel(Protocol):
 class Elsewhere:
     """A kernel that is no process of this machine's: it has no copies, no proxy and no files."""
 
+    local = False
     ended: asyncio.Future[None] | None = None
     obstacle = ""
     traffic: Traffic | None = None
@@ -135,6 +136,13 @@ class Elsewhere:
     async def resume(self, _newest: int) -> int | None:
         """There is no copy."""
         return None
+
+    def shows(self, _path: Path) -> bool:
+        """Never: it shares no files with this machine."""
+        return False
+
+    def allow(self, _data: int) -> None:
+        """There is no limit of ours."""
 
 
 class Provider(Protocol):

@@ -17,7 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlm_kernel.errors import TransferError
-from rlm_kernel.sandbox.base import CellResult, Chunk, DiedError, Handler, OnChunk, RefusedError, Sandbox, isolation
+from rlm_kernel.sandbox.base import (
+    CellResult,
+    DiedError,
+    Handler,
+    OnChunk,
+    RefusedError,
+    Sandbox,
+    ignore,
+    isolation,
+    nobody,
+)
 
 __all__ = ["Journal", "Recovery"]
 
@@ -78,7 +88,7 @@ class Journal:
         self._entries: list[_Loaded | _Ran] = []
         self._staged: dict[str, Any] = {}
         self._held: dict[str, Any] = {}
-        self._handler: Handler = _nobody
+        self._handler: Handler = nobody
         self._done = 0
         """How many of the entries it has, while it is behind."""
         self._why = ""
@@ -228,7 +238,7 @@ class Journal:
             return False
         self._replayed = _Ran(entry.code, answers=defaultdict(list, {k: list(v) for k, v in entry.answers.items()}))
         try:
-            result = await self.inner.execute(entry.code, _ignore)
+            result = await self.inner.execute(entry.code, ignore)
         finally:
             self._replayed = None
         if result.status == "died":
@@ -276,11 +286,3 @@ def _reference(value: Any) -> Callable[[], Any]:
         return weakref.ref(value)
     except TypeError:
         return lambda: value
-
-
-async def _nobody(_method: str, _params: Mapping[str, Any]) -> Any:
-    raise RefusedError("no question is being answered")
-
-
-def _ignore(_chunk: Chunk) -> None:
-    """It was shown when the cell first ran."""

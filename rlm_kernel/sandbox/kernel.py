@@ -18,8 +18,8 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec
 
 from rlm_kernel.errors import InputError, SandboxError, TransferError
-from rlm_kernel.sandbox.base import CellResult, Chunk, DiedError, Handler, OnChunk, ScratchFile
-from rlm_kernel.sandbox.client import CellClient, ignore
+from rlm_kernel.sandbox.base import CellResult, Chunk, DiedError, Handler, OnChunk, ScratchFile, ignore
+from rlm_kernel.sandbox.client import CellClient
 from rlm_kernel.sandbox.files import Scratch
 from rlm_kernel.sandbox.first_cell import bootstrap
 from rlm_kernel.sandbox.handle import Kernel, Provider, show

@@ -30,6 +30,7 @@ from rlm_kernel.sandbox.isolation.network import certificates
 from rlm_kernel.sandbox.isolation.policy import DEFAULT, MB, PROVISIONER, Level, Limits, prefixes
 from rlm_kernel.sandbox.isolation.provisioner import IsolatedProvisioner
 from rlm_kernel.sandbox.isolation.proxy import Traffic
+from rlm_kernel.sandbox.isolation.talk import last_line
 from rlm_kernel.sandbox.janitor import Janitor
 from rlm_kernel.sandbox.sockets import Sockets
 from rlm_kernel.sandbox.wires import Reception, SocketWire, Wire
@@ -137,10 +138,10 @@ class KernelProcess:
         self.level: Level = "none" if kernelspec else level
         self._scratch: Scratch | None = None
         self._readable = [str(self.inbox), *(certificates() if net else [])]
-        own = _specs(level, limits, self._readable, net, self.folder)
+        specs = KernelSpecManager() if kernelspec else _specs(level, limits, self._readable, net, self.folder)
         self.manager = _Manager(
             kernel_name=kernelspec or "rlm_kernel",
-            kernel_spec_manager=KernelSpecManager() if kernelspec else own,
+            kernel_spec_manager=specs,
             transport="ipc",
             ip=str(self.folder / "k"),
             connection_file=str(self.folder / "connection.json"),
@@ -162,6 +163,12 @@ class KernelProcess:
         """The process whose group is to be killed."""
         found: int | None = getattr(self.manager.provisioner, "pid", None)
         return found
+
+    @property
+    def _own(self) -> IsolatedProvisioner | None:
+        """What has started the process, where that is of ours."""
+        provisioner = self.manager.provisioner
+        return provisioner if isinstance(provisioner, IsolatedProvisioner) else None
 
     async def launch(self) -> None:
         """Start the process. Its own words go to a log in the folder."""
@@ -205,25 +212,21 @@ class KernelProcess:
     @property
     def ended(self) -> asyncio.Future[None] | None:
         """Done when the kernel is dead, where that can be told at once; else `alive` has to be asked."""
-        provisioner = self.manager.provisioner
-        return provisioner.inside.ended if isinstance(provisioner, IsolatedProvisioner) else None
+        return self._own.inside.ended if self._own is not None else None
 
     @property
     def obstacle(self) -> str:
         """Why there is no copy of the kernel's last moment."""
-        provisioner = self.manager.provisioner
-        return provisioner.inside.obstacle if isinstance(provisioner, IsolatedProvisioner) else ""
+        return self._own.inside.obstacle if self._own is not None else ""
 
     async def resume(self, newest: int) -> int | None:
         """Have the newest copy go on in the kernel's place: the step that it holds, or None if there is none."""
-        provisioner = self.manager.provisioner
-        return await provisioner.resume(newest) if isinstance(provisioner, IsolatedProvisioner) else None
+        return await self._own.resume(newest) if self._own is not None else None
 
     @property
     def cpu_seconds(self) -> float:
         """Of the processor, used by it and all that it started; 0 where nobody counts."""
-        used: float = getattr(self.manager.provisioner, "cpu_seconds", 0.0)
-        return used
+        return self._own.cpu_seconds if self._own is not None else 0.0
 
     def shows(self, path: Path) -> bool:
         """Let it read a file or folder of the user's. False when it is too late for that: it runs already."""
@@ -236,29 +239,25 @@ class KernelProcess:
 
     def allow(self, data: int) -> None:
         """Let it use as many bytes more: the limit on memory is for what it makes of the data."""
-        provisioner = self.manager.provisioner
-        if data and isinstance(provisioner, IsolatedProvisioner):
-            provisioner.allow(data)
+        if data and self._own is not None:
+            self._own.allow(data)
 
     @property
     def scratch(self) -> Scratch | None:
         """The files of its code, where they are on this machine."""
-        provisioner = self.manager.provisioner
-        return provisioner.scratch if isinstance(provisioner, IsolatedProvisioner) else self._scratch
+        return self._own.scratch if self._own is not None else self._scratch
 
     @property
     def traffic(self) -> Traffic | None:
         """What the network's proxy counted, where there is one."""
-        provisioner = self.manager.provisioner
-        return provisioner.network.traffic if isinstance(provisioner, IsolatedProvisioner) else None
+        return self._own.network.traffic if self._own is not None else None
 
     def last_words(self) -> str:
         """The last line that the process wrote, which usually says why it ended."""
-        if isinstance(self.manager.provisioner, IsolatedProvisioner):
-            return self.manager.provisioner.last_words()
+        if self._own is not None:
+            return self._own.last_words()
         with contextlib.suppress(OSError):
-            lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()
-            return lines[-1][:300] if lines else ""
+            return last_line((self.folder / "log").read_bytes())
         return ""
 
     async def end(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Talk", "Words", "listen"]
+__all__ = ["Talk", "Words", "last_line", "listen"]
 
 _MOST_BYTES = 65_536
 _MOST_MESSAGES = 64
@@ -101,8 +101,7 @@ class Words:
     @property
     def last(self) -> str:
         """The last line, which usually says why a process ended."""
-        lines = self._kept.decode(errors="replace").strip().splitlines()
-        return lines[-1][:_MOST_LINE] if lines else ""
+        return last_line(self._kept)
 
     def handed_over(self) -> None:
         """The process has its end."""
@@ -123,6 +122,12 @@ class Words:
         if not text:
             self.close()
         self._kept = (self._kept + text)[-_KEPT_BYTES:]
+
+
+def last_line(text: bytes) -> str:
+    """The last line of what a process wrote, cut short; empty when there is none."""
+    lines = text.decode(errors="replace").strip().splitlines()
+    return lines[-1][:_MOST_LINE] if lines else ""
 
 
 def listen(path: str) -> socket.socket:

@@ -88,7 +88,6 @@ class ProvisionedKernel(Elsewhere):
     Provisioners may block the loop that they run on, so each has a thread, and with it a loop, of its own.
     """
 
-    local = False
     pid = None
 
     def __init__(self, spec: KernelSpec) -> None:
@@ -187,13 +186,6 @@ class ProvisionedKernel(Elsewhere):
         self._aside.close()
         rmtree(self.folder, ignore_errors=True)
         self._janitor.dismiss()
-
-    def shows(self, path: Path) -> bool:
-        """Never: it shares no files with this machine."""
-        return False
-
-    def allow(self, data: int) -> None:
-        """There is no limit of ours."""
 
     def last_words(self) -> str:
         """Why it counts as gone; its own output is its provisioner's."""

@@ -103,7 +103,6 @@ class JupyterServer:
 class ServerKernel(Elsewhere):
     """A `handle.Kernel` on a server."""
 
-    local = False
     pid = None
     connection_file = None
 
@@ -234,13 +233,6 @@ class ServerKernel(Elsewhere):
         self._http.close()
         rmtree(self.folder, ignore_errors=True)
         self._janitor.dismiss()
-
-    def shows(self, path: Path) -> bool:
-        """Never: it shares no files with this machine."""
-        return False
-
-    def allow(self, data: int) -> None:
-        """There is no limit of ours."""
 
     def last_words(self) -> str:
         """Why its connection ended, where that is known."""

@@ -11,7 +11,6 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
-import ctypes
 import json
 import os
 import random
@@ -30,10 +29,9 @@ import ipykernel.iostream
 import ipykernel.kernelapp
 import zmq
 from ipykernel.zmqshell import ZMQInteractiveShell
-from rlm_inside import threads  # type: ignore[import-not-found]  # sent along
+from rlm_inside import keeper, threads  # type: ignore[import-not-found]  # sent along
 from zmq.eventloop.zmqstream import ZMQStream
 
-PR_SET_PDEATHSIG = 1
 WAKE = signal.SIGUSR1
 TRIES, TRY_SECONDS = 5, 0.001
 NO_KIND = 0
@@ -153,7 +151,7 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
 
     def wake(self) -> None:
         """Become the kernel and run, in a copy that has left its event loop."""
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        keeper.die_with(os.getppid())
         self._leave_behind()
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
