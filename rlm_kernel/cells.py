@@ -81,7 +81,7 @@ class Cells:
     async def _one(self, iteration: int, code: str) -> CellReport:
         self._count += 1
         number = self._count
-        self._calls.where = (iteration, number)
+        self._calls.standing.where = (iteration, number)
         self._emit(ev.CellStarted, iteration=iteration, cell=number, code=code)
         output = Excerpt(self._options.max_output_chars)
 
@@ -131,8 +131,8 @@ class Cells:
         left, limit = self._guard.seconds_left(), self._options.cell_timeout
         outcome = await self._guard.wait(running, min((s for s in (left, limit) if s is not None), default=None))
         if outcome == "done":
-            result = running.result()
-            return result, result.status, self._calls.fatal.result() if self._calls.fatal.done() else None
+            result, fatal = running.result(), self._calls.standing.tree.fatal
+            return result, result.status, fatal.result() if fatal.done() else None
         result = await self._halt(running)
         if outcome != "late":
             return result, "interrupted", self._guard.end(outcome)

@@ -51,6 +51,19 @@ class Options:
         5, "turns with an error, one after another, before it has to answer", least=1, metavar="N"
     )
     max_concurrency: int = _option(64, "sub-calls at the same time", least=1, metavar="N")
+    max_depth: int = _option(
+        2,
+        "levels of runs: 2 is the run and its children (rlm_query); with 0 or 1 there are no children",
+        least=0,
+        metavar="N",
+    )
+    max_children: int = _option(16, "child runs at the same time, on each level", least=1, metavar="N")
+    budget: float | None = _option(
+        None, "US dollars for the whole run, children included; reserved before each call", least=0, metavar="USD"
+    )
+    max_tokens: int | None = _option(
+        None, "tokens for the whole run, children included, of input and output together", least=1, metavar="N"
+    )
     timeout: float | None = _option(
         None, "seconds for the whole run; one last call for the best answer may follow", least=0.1, metavar="SECONDS"
     )
@@ -126,9 +139,10 @@ def check(option: dataclasses.Field[Any], value: Any) -> None:
         )
     if least is None:
         return
-    whole = kind == "int"
+    whole = kind.startswith("int")
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise InputError(f"{option.name} takes {'a whole number' if whole else 'seconds'}, not {value!r}")
+        unit = "a whole number" if whole else "US dollars" if option.metadata["metavar"] == "USD" else "seconds"
+        raise InputError(f"{option.name} takes {unit}, not {value!r}")
     if not value >= least:
         raise InputError(f"{option.name} has to be at least {least:g}, not {value:g}")
 
@@ -145,10 +159,12 @@ def parse_value(option: dataclasses.Field[Any], text: str) -> Any:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[
                 text.lower()
             ]
-        if "float" in kind:
-            value: Any = None if text.lower() in ("none", "") else float(text)
+        if kind in ("float | None", "int | None") and text.lower() in ("none", ""):
+            value: Any = None
+        elif "float" in kind:
+            value = float(text)
         else:
-            value = int(text) if kind == "int" else text
+            value = int(text) if kind.startswith("int") else text
     except (ValueError, KeyError):
         raise InputError(f"{option.name}: {text!r} is not {'yes or no' if kind == 'bool' else 'a number'}") from None
     check(option, value)

@@ -200,7 +200,17 @@ class Final(Event):
     values: Mapping[str, Any]
 
 
-StopReason = Literal["answered", "max_iterations", "max_llm_calls", "max_errors", "timeout", "interrupted", "error"]
+StopReason = Literal[
+    "answered",
+    "max_iterations",
+    "max_llm_calls",
+    "max_errors",
+    "max_tokens",
+    "budget",
+    "timeout",
+    "interrupted",
+    "error",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ class Guard:
 
     def begin_final(self) -> None:
         """A limit was reached: from now on the time for the last answer counts."""
-        timeout = self._ledger.options.timeout
+        timeout = self._ledger.limits.seconds
         seconds = FINAL_SECONDS if timeout is None else min(FINAL_SECONDS, max(FINAL_LEAST_SECONDS, timeout))
         self._final_deadline = time.monotonic() + seconds
 
@@ -102,7 +102,7 @@ class Guard:
                 return self._fatal.result()
             case "stopped":
                 return EndError("interrupted", "stopped by the user")
-        limit = self._ledger.options.timeout or FINAL_SECONDS
+        limit = self._ledger.limits.seconds or FINAL_SECONDS
         return EndError("timeout", f"the time limit of {limit:g} s was reached")
 
 

@@ -7,35 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.budget import Ledger
-from rlm_kernel.calls import Calls, complete
+from rlm_kernel.asking import Answer, Grant, ask, grant, most
+from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.cells import Cells
-from rlm_kernel.config import Options
+from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
 from rlm_kernel.guard import EndError, Guard, settle
-from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
-from rlm_kernel.models.prices import cost, preload
+from rlm_kernel.models.base import Completion, Delta, Model, Request
+from rlm_kernel.models.prices import preload
 from rlm_kernel.sandbox.journal import Journal
-from rlm_kernel.signature import Signature
+from rlm_kernel.task import Task
 
-__all__ = ["Run", "Task"]
+__all__ = ["Run"]
 
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a run is about: all values."""
-
-    question: str
-    signature: Signature
-    variables: tuple[ev.Variable, ...]
-    options: Options
+FINAL_TOKENS = 1_000
+"""Of the message that asks for the last answer."""
+FINAL_OUTPUT = 2_048
+"""Of that answer, at most."""
+_CONCLUDED = ("timeout", "budget", "max_tokens")
+"""Limits that are met on the way: one last call follows, as after those that are met between turns."""
 
 
 class Run:
@@ -44,30 +41,32 @@ class Run:
     Args:
         task: what it is about.
         model: the model that writes the code.
-        models: those that the code may ask; None is the sub-model.
+        tree: what it shares with the runs above and below it.
         sandbox: where the code runs; started here, never left to itself while a cell runs.
         on_event: gets every event, in order.
-        name: of the run, in its events.
+        name: of the run, in its events: its place in the tree.
+        ledger: its account; without, one of its own.
     """
 
     def __init__(
         self,
         task: Task,
         model: Model,
-        models: Mapping[str | None, Model],
+        tree: Tree,
         sandbox: Journal,
         on_event: ev.OnEvent,
         name: str = "1",
+        ledger: Ledger | None = None,
     ) -> None:
         self.task, self.model, self.sandbox = task, model, sandbox
         self._on_event, self._name = on_event, name
-        self.ledger = Ledger(task.options)
-        self.calls = Calls(task.signature, models, self.ledger, self._emit)
-        self._guard = Guard(self.ledger, self.calls.fatal)
+        self.ledger = Ledger(task.options) if ledger is None else ledger
+        self._standing = Standing(tree, self.ledger, self._emit)
+        self.calls = Calls(self._standing, task.signature)
+        self._guard = Guard(self.ledger, tree.fatal)
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
-        self._system = prompt.system_prompt(task.signature, task.variables, task.options)
-        self._messages: list[Message] = []
-        self._unsent = prompt.first_message(task.question, prompt.status_line(self.ledger))
+        first = prompt.first_message(task.question, prompt.status_line(self.ledger))
+        self._talk = Conversation(prompt.system_prompt(task), first)
         self._starting: asyncio.Future[None]
 
     def stop(self) -> None:
@@ -101,7 +100,7 @@ class Run:
                 if self.calls.answer is not None:
                     raise EndError("answered")
         except EndError as end:
-            if end.reason != "timeout":
+            if end.reason not in _CONCLUDED or (end.reason != "timeout" and not self.ledger.iterations):
                 raise
             limit = end.reason, end.detail
         await self._conclude(*limit)
@@ -109,57 +108,78 @@ class Run:
     # -- one turn ---------------------------------------------------------------------------------------------
     async def _iterate(self, *, final: bool = False) -> None:
         self._guard.check()
+        request = self._talk.next()
+        granted = await self._granted(request, final=final)
         self.ledger.iterations += 1
         number = self.ledger.iterations
-        self._emit(ev.IterationStarted, iteration=number, prompt=self._unsent, final=final)
+        self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
         if number == 1 and (words := self.sandbox.isolation).startswith("none"):
             self._emit(ev.Note, iteration=number, text=f"sandbox level {words}")
-        self._messages.append(Message("user", self._unsent))
-        completion, blocks = await self._ask(number)
-        self._messages.append(Message("assistant", completion.text))
+        before = self._talk.last_reply
+        completion, blocks = await self._ask(number, request, granted)
         try:
             reports = await self._cells.run(number, blocks)
         except EndError as end:
             self._observe(number, end.reports, completion)
             raise
         failed = not reports or any(r.status not in ("ok", "submitted") for r in reports)
-        self.ledger.errors = self.ledger.errors + 1 if failed else 0
-        self._observe(number, reports, completion)
+        repeated = completion.text == before
+        self.ledger.errors = self.ledger.errors + 1 if failed or repeated else 0
+        self._observe(number, reports, completion, repeated=repeated)
 
-    def _observe(self, number: int, reports: Sequence[prompt.CellReport], completion: Completion) -> None:
+    def _observe(
+        self, number: int, reports: Sequence[prompt.CellReport], completion: Completion, *, repeated: bool = False
+    ) -> None:
         """What the model will be told of this turn."""
         status = prompt.status_line(self.ledger)
         limit = self.task.options.max_output_chars
         seen = prompt.observation(reports, status, limit) if reports else prompt.no_code(status)
         if completion.stop_reason == "max_tokens":
             seen = f"(Your reply was cut off at its maximum length; be briefer.)\n\n{seen}"
-        self._unsent = seen
+        if repeated:
+            seen = f"(Your reply was the same as the one before; do something else, or submit.)\n\n{seen}"
+        self._talk.unsent = seen
         self._emit(ev.IterationFinished, iteration=number, observation="" if self.calls.answer is not None else seen)
 
-    async def _ask(self, number: int) -> tuple[Completion, tuple[str, ...]]:
+    async def _granted(self, request: Request, *, final: bool) -> Grant:
+        """Leave to make this call, with enough left for the last one.
+
+        Raises:
+            EndError: there is none.
+        """
+        asked = replace(request, max_tokens=FINAL_OUTPUT) if final and self.ledger.limited else request
+        then = None if final else self._final_estimate
+        try:
+            return await grant(self.model, asked, self.ledger, known=self._talk.known, then=then, last=True)
+        except OverdrawnError as short:
+            raise EndError(short.reason, str(short)) from None
+
+    def _final_estimate(self, tokens: int) -> Estimate:
+        """What the last call can take after a turn that ends with so many tokens."""
+        said = tokens + self.task.options.max_output_chars + FINAL_TOKENS
+        return most(self.model, said, FINAL_OUTPUT, cache=True)
+
+    async def _ask(self, number: int, request: Request, granted: Grant) -> tuple[Completion, tuple[str, ...]]:
         """The model's reply and the code in it. The sandbox starts meanwhile; if it cannot, the wait is over."""
 
         def on_delta(delta: Delta) -> None:
             self._emit(ev.ModelDelta, iteration=number, text=delta.text, kind=delta.kind)
 
-        async def ask() -> tuple[Completion, float]:
-            started = time.monotonic()
-            request = Request(tuple(self._messages), self._system)
-            completion = await complete(self.model, request, on_delta)
-            return completion, time.monotonic() - started
-
-        asking = asyncio.ensure_future(ask())
+        asking = asyncio.ensure_future(ask(self.model, request, self.ledger, on_delta, granted=granted))
         try:
-            (completion, seconds), _ = await self._guard.result(asyncio.gather(asking, self._starting))
+            answer, _ = await self._guard.result(asyncio.gather(asking, self._starting))
         finally:
             await settle(asking)
         if (news := self.sandbox.news) is not None:
             self.sandbox.news = None
             self._emit(ev.Note, iteration=number, text=str(news))
-        price = cost(completion.usage, completion.model)
-        self.ledger.settle(completion.usage, price)
+        self._tell_unpriced(number, answer)
+        completion = answer.completion
         if completion.stop_reason == "refusal":
             raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
+        self._talk.replied(request, completion)
+        if self.ledger.limited:
+            self.ledger.hold(self._final_estimate(self._talk.known[1]))
         blocks = prompt.read_code(completion.text)
         self._emit(
             ev.ModelFinished,
@@ -168,27 +188,34 @@ class Run:
             thinking=completion.thinking,
             model=completion.model,
             usage=completion.usage,
-            cost=price,
-            seconds=seconds,
+            cost=answer.cost,
+            seconds=answer.seconds,
             cells=blocks,
         )
         return completion, blocks
 
+    def _tell_unpriced(self, number: int, answer: Answer) -> None:
+        """Say once that dollars cannot be limited."""
+        if number == 1 and self.task.options.budget is not None and answer.cost is None:
+            name = answer.completion.model
+            text = (
+                f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
+            )
+            self._emit(ev.Note, iteration=number, text=text)
+
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:
         """A limit was reached: one last call for the best answer, then the end."""
-        self.calls.closed = True
+        self._standing.closed = True
         self._guard.begin_final()
-        if self._messages and self._messages[-1].role == "user":  # its reply never came
-            self._unsent = self._messages.pop().content
-        self._unsent = f"{self._unsent}\n\n{prompt.final_message(detail, self.task.signature)}"
+        self._talk.unsent = f"{self._talk.unsent}\n\n{prompt.final_message(detail, self.task.signature)}"
         try:
             await self._iterate(final=True)
             self.calls.answer = self.calls.answer or self._answer_in_prose()
         except EndError as end:
             if end.reason == "interrupted":
                 raise
-            detail += "; no answer came in time"
+            detail += "; no answer came in time" if end.reason == "timeout" else "; no call is left for an answer"
         except (ModelError, SandboxError) as error:
             detail += f"; the last call failed: {error}"
         if self.calls.answer is None:
@@ -197,7 +224,7 @@ class Run:
 
     def _answer_in_prose(self) -> dict[str, Any] | None:
         """The last reply as the answer, where the answer is one text and the reply has no code."""
-        text = self._messages[-1].content.strip()
+        text = self._talk.last_reply.strip()
         with contextlib.suppress(ValueError):
             if text and not prompt.read_code(text):
                 return self.task.signature.validate({}, [text])
@@ -211,11 +238,12 @@ class Run:
             question=self.task.question,
             signature=str(self.task.signature),
             model=self.model.name,
-            sub_model=self.calls.sub_model,
+            sub_model=self._standing.tree.model(None).name,
             max_iterations=options.max_iterations,
             max_llm_calls=options.max_llm_calls,
             variables=self.task.variables,
             isolation=self.sandbox.isolation,
+            parent=self._name.rpartition(".")[0] or None,
         )
 
     def _finish(self, reason: ev.StopReason, detail: str) -> None:

@@ -38,9 +38,9 @@ __all__ = ["RLMMagics", "load", "unload"]
 
 def _trait(option: dataclasses.Field[Any]) -> TraitType[Any, Any]:
     text = option.metadata["help"]
-    kinds: dict[str, Any] = {"int": Int, "bool": Bool, "float | None": Float, "str | None": Unicode}
+    kinds: dict[str, Any] = {"int": Int, "bool": Bool, "float | None": Float, "int | None": Int, "str | None": Unicode}
     kind = kinds.get(str(option.type), AnyTrait)
-    extra = {} if kind in (Int, Bool, AnyTrait) else {"allow_none": True}
+    extra = {"allow_none": True} if "None" in str(option.type) and kind is not AnyTrait else {}
     trait: TraitType[Any, Any] = kind(option.default, help=text, **extra).tag(config=True)
     return trait
 

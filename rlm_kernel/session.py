@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from rlm_kernel import events as ev
+from rlm_kernel.calls import Tree
 from rlm_kernel.config import Options
 from rlm_kernel.errors import InputError, RecordingError, RLMError
-from rlm_kernel.loop import Run, Task
+from rlm_kernel.loop import Run
 from rlm_kernel.models import Recording, RunRecorder, resolve
 from rlm_kernel.models.base import Model
 from rlm_kernel.models.prices import preload
@@ -28,6 +29,7 @@ from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.sandbox.kernel import KernelSandbox
 from rlm_kernel.sandbox.remote.providers import check_sandbox
 from rlm_kernel.signature import Signature
+from rlm_kernel.task import Task
 from rlm_kernel.trajectory import Trajectory
 
 __all__ = ["Job", "Session", "limits_of", "sandbox_of"]
@@ -63,7 +65,7 @@ class Job:
         if options.replay and options.record:
             raise InputError("record and replay exclude each other: a replay asks no model")
         if options.replay:
-            system = system_prompt(signature, described, options)
+            system = system_prompt(task)
             replay = Recording.load(options.replay).replay(question=question, signature=str(signature), system=system)
             return cls(task, variables, replay, _by_name(replay, replay.sub_model, options))
         recording = Recording.open(options.record) if options.record else None
@@ -171,7 +173,7 @@ class Session:
                 if job.task.options.fresh:
                     await self.reset()
                 await self._journal.put(job.variables)
-                job.run = Run(job.task, job.model, job.models, self._journal, emit)
+                job.run = Run(job.task, job.model, Tree(job.models, job.task.options), self._journal, emit)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
                 self.last = trajectory

@@ -12,15 +12,16 @@ from typing import Any
 
 from rlm_kernel import config
 from rlm_kernel import events as ev
-from rlm_kernel.calls import Calls
+from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.config import Options
-from rlm_kernel.loop import Run, Task
+from rlm_kernel.loop import Run
 from rlm_kernel.models import Completion, Model, Request, ScriptedModel
 from rlm_kernel.sandbox.base import CellResult, OnChunk
 from rlm_kernel.sandbox.fake import FakeSandbox
 from rlm_kernel.sandbox.guest.describe import describe
 from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.signature import Signature
+from rlm_kernel.task import Task
 from rlm_kernel.trajectory import Trajectory
 
 __all__ = [
@@ -224,7 +225,7 @@ def play(
 
         journal = Journal(played.sandbox)
         await journal.put(given)
-        run = Run(task, model, {None: model, model.name: model}, journal, take)
+        run = Run(task, model, Tree({None: model, model.name: model}, task.options), journal, take)
         try:
             await run.go()
         except BaseException as error:
@@ -255,10 +256,10 @@ def with_calls(
     async def main() -> Any:
         asked = model if model is not None else ScriptedModel([], sub=str.upper)
         known = models if models is not None else {None: asked, asked.name: asked}
-        ledger = Ledger(Options().merged(options))
-        calls = Calls(
-            Signature.parse(signature), known, ledger, lambda kind, **facts: emitted.append((kind.__name__, facts))
+        given = Options().merged(options)
+        standing = Standing(
+            Tree(known, given), Ledger(given), lambda kind, **facts: emitted.append((kind.__name__, facts))
         )
-        return await work(calls)
+        return await work(Calls(standing, Signature.parse(signature)))
 
     return asyncio.run(main()), emitted

@@ -66,7 +66,8 @@ def test_errors_run_out() -> None:
 
 def test_time_runs_out_first() -> None:
     """When several limits are reached at once, the time is named."""
-    account = Ledger(Options(timeout=1.0, max_iterations=1), started=-1e9, iterations=1)
+    account = Ledger(Options(timeout=1.0, max_iterations=1), started=-1e9)
+    account.iterations = 1
     reached = account.exhausted()
     assert reached is not None
     assert (reached[0], account.seconds_left) == ("timeout", 0.0)

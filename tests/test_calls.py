@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rlm_kernel import Completion, DriftError, FakeSandbox, ModelError, RefusedError, ScriptedModel, Usage
-from rlm_kernel.calls import MAX_PROMPT_CHARS, Calls
+from rlm_kernel.calls import Calls
+from rlm_kernel.calls.submodels import MAX_PROMPT_CHARS
 from rlm_kernel.models.base import Request
 from tests.helpers import code, play, with_calls
 
@@ -21,7 +22,7 @@ def refusal(method: str, params: dict[str, Any], **settings: Any) -> str:
         with pytest.raises(RefusedError) as caught:
             await calls(method, params)
         assert calls.answer is None
-        assert calls._ledger.subcalls == 0
+        assert calls.standing.ledger.subcalls == 0
         return str(caught.value)
 
     text, emitted = with_calls(ask, **settings)
@@ -58,7 +59,7 @@ def test_a_query_is_answered_and_told() -> None:
     """The reply comes back; start and end are events with the prompt, the reply and where it was asked."""
 
     async def ask(calls: Calls) -> Any:
-        calls.where = (2, 5)
+        calls.standing.where = (2, 5)
         return await calls("llm_query", batch("hello"))
 
     answer, emitted = with_calls(ask)
@@ -158,7 +159,7 @@ def test_no_sub_call_once_the_end_has_come() -> None:
     """While the final answer is being given, sub-calls are refused."""
 
     async def ask(calls: Calls) -> None:
-        calls.closed = True
+        calls.standing.closed = True
         with pytest.raises(RefusedError, match="no sub-call is possible any more"):
             await calls("llm_query", batch("a"))
 
@@ -200,7 +201,7 @@ def test_a_refusing_sub_model_is_a_failed_call() -> None:
 
     async def ask(calls: Calls) -> Any:
         answer = await calls("llm_query", batch("a"))
-        return answer, calls._ledger.usage
+        return answer, calls.standing.ledger.usage
 
     (answer, usage), _ = with_calls(ask, model=Refuser())
     assert answer == [{"error": "the model refused to answer"}]
@@ -215,7 +216,7 @@ def test_drift_in_a_sub_call_is_fatal() -> None:
 
     async def ask(calls: Calls) -> Any:
         await calls("llm_batch", batch("a", "b"))
-        return calls.fatal.done() and str(calls.fatal.result())
+        return calls.standing.tree.fatal.done() and str(calls.standing.tree.fatal.result())
 
     assert with_calls(ask, model=ScriptedModel([], sub=sub))[0] == "not recorded"
 

@@ -55,7 +55,7 @@ def test_the_model_is_told_what_it_has_to_know() -> None:
     assert "`x`: str" in request.system
     assert "- `n`: int" in request.system
     assert request.messages[0].content.startswith("How many?\n")
-    assert "sub-calls left: 7 of 7" in request.messages[0].content
+    assert "[left: 7 of 7 sub-calls]" in request.messages[0].content
 
 
 def test_several_blocks_run_in_order() -> None:

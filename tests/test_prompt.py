@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_kernel import Field, Options, Signature
+from rlm_kernel import Field, Options, Signature, Usage
 from rlm_kernel import events as ev
 from rlm_kernel.budget import Ledger
 from rlm_kernel.prompt import (
@@ -18,6 +18,7 @@ from rlm_kernel.prompt import (
     status_line,
     system_prompt,
 )
+from rlm_kernel.task import Task
 from tests.helpers import code, play
 
 ODD = (
@@ -89,7 +90,7 @@ def test_the_system_prompt_shows_every_variable() -> None:
         ev.Variable("tickets", "DataFrame", "10 rows x 2 columns", "a  b\n1  2"),
         ev.Variable("policy", "str", "3 characters", "'abc'"),
     )
-    text = system_prompt(Signature.parse("tickets, policy"), variables, Options())
+    text = system_prompt(Task("?", Signature.parse("tickets, policy"), variables, Options()))
     for part in ("`tickets`: DataFrame, 10 rows x 2 columns", "    a  b\n    1  2", "`policy`: str, 3 characters"):
         assert part in text
 
@@ -99,29 +100,30 @@ def test_the_system_prompt_shows_every_field() -> None:
     signature = Signature(
         (), (Field("n", int, "int", "how many"), Field("by", dict, "dict[str, float]")), "Be careful."
     )
-    text = system_prompt(signature, (), Options(max_iterations=7, max_llm_calls=9, timeout=33))
+    text = system_prompt(Task("?", signature, (), Options(max_iterations=7)))
     for part in (
         "- `n`: int (how many)",
         "- `by`: dict[str, float]",
         "SUBMIT(n=…, by=…)",
         "Be careful.",
-        "7 turns and 9 sub-calls, and 33 seconds in all",
+        "You have 7 turns",
     ):
         assert part in text
 
 
 @pytest.mark.parametrize(
-    "name", ["llm_query", "llm_batch", "SHOW_VARS", "SUBMIT", "FINAL", "FINAL_VAR", "SubcallError"]
+    "name",
+    ["llm_query", "llm_batch", "rlm_query", "rlm_batch", "SHOW_VARS", "SUBMIT", "FINAL", "FINAL_VAR", "SubcallError"],
 )
 def test_the_system_prompt_explains_the_repl(name: str) -> None:
     """Every function that the REPL has is told."""
-    assert name in system_prompt(Signature.parse("-> a"), (), Options())
+    assert name in system_prompt(Task("?", Signature.parse("-> a"), (), Options()))
 
 
 def test_odd_text_arrives_unchanged() -> None:
     """Braces, dollars, backslashes and percent signs of a preview, a description or the instructions are text."""
     signature = Signature((Field("x"),), (Field("a", description=ODD),), ODD + "1")
-    text = system_prompt(signature, (ev.Variable("x", "str", "", ODD + "2"),), Options())
+    text = system_prompt(Task("?", signature, (ev.Variable("x", "str", "", ODD + "2"),), Options()))
     assert (text.count(f"({ODD})"), text.count(ODD + "1"), text.count(ODD + "2")) == (1, 1, 1)
 
 
@@ -138,7 +140,7 @@ def test_an_odd_output_arrives_unchanged() -> None:
 
 def test_no_variable_is_told() -> None:
     """Without inputs the model is sent to SHOW_VARS."""
-    assert "SHOW_VARS() tells" in system_prompt(Signature.parse("-> a"), (), Options())
+    assert "SHOW_VARS() tells" in system_prompt(Task("?", Signature.parse("-> a"), (), Options()))
 
 
 # -- observations -------------------------------------------------------------------------------------------------
@@ -203,10 +205,14 @@ def test_several_blocks_are_told_apart() -> None:
 
 
 def test_the_status_tells_what_is_left() -> None:
-    """Turn, sub-calls and time are in it."""
-    account = Ledger(Options(max_iterations=5, max_llm_calls=9, timeout=1000), iterations=1, subcalls=2)
-    assert "turn 2 of 5; sub-calls left: 7 of 9]\n[time left: " in status_line(account)
-    assert "time" not in status_line(Ledger(Options()))
+    """Turn, sub-calls, dollars, tokens and time are in it."""
+    account = Ledger(Options(max_iterations=5, max_llm_calls=9, timeout=1000.5, budget=0.5, max_tokens=9000))
+    account.iterations = 1
+    account.charge_subcalls(2)
+    account.settle(Usage(1000, 200), 0.25)
+    expected = "turn 2 of 5]\n[left: 7 of 9 sub-calls; $0.25 of $0.50; 7,800 of 9,000 tokens; 1000 s"
+    assert expected == status_line(account)
+    assert "s; " not in status_line(Ledger(Options()))
 
 
 def test_a_reply_without_code_is_answered() -> None:

@@ -32,6 +32,8 @@ class Request:
     """`root` for a turn of the loop, `sub` for a `llm_query` of the sandbox. Only recordings look at it."""
     cache: bool = True
     """Ask the provider to cache the prefix: worth it for a conversation that goes on, not for one-off sub-calls."""
+    max_tokens: int | None = None
+    """The longest reply, in tokens, where it may not be as long as the model's own setting allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,12 @@ class Completion:
 
 @runtime_checkable
 class Model(Protocol):
-    """A language model. Implement it to bring your own; `rlm_kernel.models` has the adapters that ship."""
+    """A language model. Implement it to bring your own; `rlm_kernel.models` has the adapters that ship.
+
+    A model may have more, all of it optional: `max_tokens: int`, the longest reply that it is asked for when a request
+    does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
+    when a budget is nearly used up. A budget holds as far as a model keeps to `Request.max_tokens`.
+    """
 
     @property
     def name(self) -> str:

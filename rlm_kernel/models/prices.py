@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rlm_kernel.models.base import Usage
+from rlm_kernel.usage import Usage
 
-__all__ = ["cost", "preload"]
+__all__ = ["ceiling", "cost", "preload", "window"]
 
 
 def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
@@ -39,6 +37,35 @@ def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
         return float(genai_prices.calc_price(tokens, model, provider_id=provider).total_price)
     except Exception:  # noqa: BLE001 - whatever the list does not know or cannot add up has no price here
         return None
+
+
+def ceiling(model: str, tokens: int, output: int, *, cache: bool) -> float | None:
+    """US dollars that a call can take at most; None for a model whose price nobody knows.
+
+    Args:
+        model: the name, also as `provider/name`.
+        tokens: of the input.
+        output: of the reply, at most.
+        cache: the input may be written to the cache, which is dearer than plain input; none is taken as read from it.
+    """
+    found = [cost(Usage(tokens, output), model)]
+    if cache:
+        found.append(cost(Usage(output_tokens=output, cache_write_tokens=tokens), model))
+    known = [price for price in found if price is not None]
+    return max(known, default=None)
+
+
+@cache
+def window(model: str) -> int | None:
+    """Tokens that fit into a call of this model; None where nobody knows."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    provider, slash, name = model.partition("/")
+    try:
+        _, info = get_snapshot().find_provider_model(name if slash else model, None, provider if slash else None, None)
+    except LookupError:
+        return None
+    return info.context_window
 
 
 @cache

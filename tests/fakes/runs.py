@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ASKED", "FIRST", "REPLIES", "SECOND", "record", "replay"]
 
 ASKED = {"question": "How many?", "signature": "x -> n: int"}
-FIRST = request("x has 3 rows\nat 0x7f00aa\n[time left: 9 s]")
+FIRST = request("x has 3 rows\nat 0x7f00aa\n[left: 9 s]")
 SECOND = followed(FIRST, "```repl\nlen(x)\n```", "output: 3")
 REPLIES: list[str | Completion] = [
     "```repl\nlen(x)\n```",

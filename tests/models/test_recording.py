@@ -29,7 +29,7 @@ def test_the_conversation_is_stored_once(path: Path) -> None:
     (talk,) = document["runs"][0]["conversations"]
     assert list(document) == ["format", "version", "note", "runs"]
     assert talk["system"] == "be brief"
-    assert talk["turns"][0]["messages"] == [{"user": ["x has 3 rows", "at 0x7f00aa", "[time left: 9 s]"]}]
+    assert talk["turns"][0]["messages"] == [{"user": ["x has 3 rows", "at 0x7f00aa", "[left: 9 s]"]}]
     assert talk["turns"][1]["messages"] == [{"user": "output: 3"}]
     assert talk["turns"][1]["reply"] == {
         "thinking": "easy",

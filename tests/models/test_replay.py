@@ -40,7 +40,7 @@ def test_addresses_and_the_time_left_may_differ(path: Path) -> None:
     """They are different in every run by nature."""
     record(path, ScriptedModel(REPLIES), FIRST, SECOND)
     again = replay(path)
-    other = request("x has 3 rows\nat 0x55d0beef\n[time left: 1 min, $2]")
+    other = request("x has 3 rows\nat 0x55d0beef\n[left: 1 min, $2]")
 
     assert ask(again, other).text == REPLIES[0]
     assert ask(again, followed(other, "```repl\nlen(x)\n```", "output: 3")).text == "FINAL(3)"

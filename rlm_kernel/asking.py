@@ -1,0 +1,171 @@
+"""Asks a model within the budget: reserves the most that the call can take, asks, and settles what it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.errors import ModelError, RLMError
+from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Request
+from rlm_kernel.models.prices import ceiling, cost
+from rlm_kernel.usage import Usage
+
+__all__ = ["Answer", "Grant", "ask", "complete", "grant", "most"]
+
+MAX_OUTPUT = 16_000
+"""Tokens of a reply, where the model does not say; it is told."""
+LEAST_OUTPUT = 512
+"""A reply that is not granted as many tokens is not worth asking for."""
+MESSAGE_TOKENS = 16
+"""Around a message, at most."""
+IMAGE_TOKENS = 4_800
+"""Of one image, at most (Anthropic's documentation: width x height / 750, scaled down to at most so many)."""
+_BYTES_PER_TOKEN = 3
+"""Of a call that was broken off, whose tokens nobody tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply and what it took."""
+
+    completion: Completion
+    cost: float | None
+    """USD; None when the price is not known."""
+    seconds: float
+
+
+def input_bound(request: Request, known: tuple[int, int] = (0, 0)) -> int:
+    """As many tokens as a request can have at most: none is shorter than a byte.
+
+    Args:
+        request: it.
+        known: its first messages, system prompt included, as (how many, how many tokens they have together).
+    """
+    count, tokens = known
+    texts = [message.content for message in request.messages[count:]] + ([] if count else [request.system])
+    return tokens + sum(len(text.encode("utf-8", "surrogatepass")) + MESSAGE_TOKENS for text in texts)
+
+
+def most(model: Model, tokens: int, output: int, *, cache: bool) -> Estimate:
+    """The most that a call of so many tokens can take."""
+    return Estimate(tokens + output, ceiling(model.name, tokens, output, cache=cache))
+
+
+async def complete(model: Model, request: Request, on_delta: OnDelta | None = None) -> Completion:
+    """Ask a model, which may be the user's own and raise anything.
+
+    Raises:
+        RLMError: it failed.
+    """
+    try:
+        return await model.complete(request, on_delta)
+    except RLMError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{model.name} failed: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a foreign __str__
+        return type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A call that fits into what is left."""
+
+    estimate: Estimate
+    max_tokens: int | None
+    """Of the reply."""
+    last: bool = False
+    """It is the call that something was held back for."""
+
+
+async def grant(
+    model: Model,
+    request: Request,
+    ledger: Ledger,
+    *,
+    known: tuple[int, int] = (0, 0),
+    then: Callable[[int], Estimate] | None = None,
+    last: bool = False,
+) -> Grant:
+    """See that what a call may take is left, with a shorter reply where it is little.
+
+    Args:
+        model: to be asked.
+        request: what it is to be asked.
+        ledger: of the run that asks.
+        known: see `input_bound`.
+        then: what has to be left after a call that took so many tokens.
+        last: it is the call that something was held back for.
+
+    Raises:
+        OverdrawnError: too little is left.
+        RLMError: the model was asked how many tokens it is, and failed.
+    """
+    if not ledger.limited:
+        return Grant(Estimate(), request.max_tokens, last)
+    longest = request.max_tokens or getattr(model, "max_tokens", None) or MAX_OUTPUT
+    tokens = input_bound(request, known)
+    count: Callable[[Request], Awaitable[int]] | None = getattr(model, "count_tokens", None)
+    while True:
+        output = longest
+        while True:
+            estimate = most(model, tokens, output, cache=request.cache)
+            after = then(tokens + output) if then is not None else Estimate()
+            if (short := ledger.short_of(estimate + after, last=last)) is None:
+                return Grant(estimate, output, last)
+            if output <= LEAST_OUTPUT:
+                break
+            output = max(LEAST_OUTPUT, output // 2)
+        if count is None:
+            raise OverdrawnError(*short)
+        tokens, count = min(tokens, await count(request)), None  # the exact number takes a request of its own
+
+
+async def ask(
+    model: Model, request: Request, ledger: Ledger, on_delta: OnDelta | None = None, *, granted: Grant | None = None
+) -> Answer:
+    """Ask a model, if what it may take is left.
+
+    Args:
+        model: it is asked once.
+        request: what it is asked.
+        ledger: of the run that asks.
+        on_delta: gets the pieces of the reply.
+        granted: what `grant` said to this call.
+
+    Raises:
+        OverdrawnError: too little is left. Nobody was asked.
+        RLMError: the model failed.
+    """
+    granted = granted or await grant(model, request, ledger)
+    async with ledger.reserved(granted.estimate, last=granted.last):
+        return await _settled(model, replace(request, max_tokens=granted.max_tokens), ledger, on_delta)
+
+
+async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnDelta | None) -> Answer:
+    received = 0
+
+    def count(delta: Delta) -> None:
+        nonlocal received
+        received += len(delta.text.encode("utf-8", "surrogatepass"))
+        if on_delta is not None:
+            on_delta(delta)
+
+    started = time.monotonic()
+    try:
+        completion = await complete(model, request, count if on_delta is not None or ledger.limited else None)
+    except BaseException:  # broken off, even: what had come by then is paid for
+        if received:
+            usage = Usage(input_bound(request) // _BYTES_PER_TOKEN, received // _BYTES_PER_TOKEN)
+            ledger.settle(usage, cost(usage, model.name))
+        raise
+    price = cost(completion.usage, completion.model)
+    ledger.settle(completion.usage, price)
+    return Answer(completion, price, time.monotonic() - started)

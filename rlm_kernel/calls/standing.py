@@ -1,0 +1,145 @@
+"""Where a run stands, for whoever answers what its sandbox asks: its account, the cell that runs, its sub-calls so far.
+
+What all runs of a question share, however deep, is its `Tree`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rlm_kernel import events as ev
+from rlm_kernel.budget import Ledger, OverdrawnError
+from rlm_kernel.config import Options
+from rlm_kernel.errors import RLMError
+from rlm_kernel.models.base import Model
+from rlm_kernel.sandbox.base import RefusedError
+from rlm_kernel.usage import Usage
+
+__all__ = ["Standing", "Subcall", "Tree"]
+
+
+class Tree:
+    """What all runs of a question share.
+
+    Args:
+        models: those that code may ask, by name; None is the sub-model.
+        options: the outermost run's.
+
+    Attributes:
+        slots: for sub-calls at the same time.
+        fatal: an error that has to end the question: a recording that does not fit.
+    """
+
+    def __init__(self, models: Mapping[str | None, Model], options: Options) -> None:
+        self.models = models
+        self.slots = asyncio.Semaphore(options.max_concurrency)
+        self.fatal: asyncio.Future[RLMError] = asyncio.get_running_loop().create_future()
+        self._children: defaultdict[int, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(options.max_children)
+        )
+
+    def model(self, name: object) -> Model:
+        """The model that code asks for by this name.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        model = self.models.get(name) if name is None or isinstance(name, str) else None
+        if model is None:
+            known = ", ".join(sorted(n for n in self.models if n))
+            raise RefusedError(f"model {str(name)[:80]!r} is not available; there are: {known}")
+        return model
+
+    def children(self, depth: int) -> asyncio.Semaphore:
+        """For child runs at the same time, of all runs at this depth: one that has children waits for none above."""
+        return self._children[depth]
+
+    def fail(self, error: RLMError) -> None:
+        """End the question with this error; the first counts."""
+        if not self.fatal.done():
+            self.fatal.set_result(error)
+
+
+@dataclass(slots=True)
+class Subcall:
+    """What came of a sub-call; filled in while it goes on."""
+
+    number: int
+    model: str
+    reply: str = ""
+    error: str = "cancelled: its cell was stopped"
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = None
+
+
+class Standing:
+    """Where one run stands.
+
+    Args:
+        tree: what it shares with the other runs of its question.
+        ledger: its account.
+        emit: gets its events, without run and time.
+
+    Attributes:
+        where: the iteration and cell that run now.
+        closed: no sub-call any more: the final answer is being given.
+    """
+
+    def __init__(self, tree: Tree, ledger: Ledger, emit: Callable[..., None]) -> None:
+        self.tree, self.ledger, self.emit = tree, ledger, emit
+        self.where = (0, 0)
+        self.closed = False
+        self._subcalls = self._batches = 0
+
+    def charge(self, count: int) -> None:
+        """Take as many sub-calls.
+
+        Raises:
+            RefusedError: it has not as many.
+        """
+        if self.closed:
+            raise RefusedError("no sub-call is possible any more: submit the answer")
+        try:
+            self.ledger.charge_subcalls(count)
+        except OverdrawnError as error:
+            raise RefusedError(str(error)) from None
+
+    def next_batch(self) -> int:
+        """A number for a batch, from 1."""
+        self._batches += 1
+        return self._batches
+
+    @contextmanager
+    def subcall(self, prompt: str, model: str, batch: int | None) -> Iterator[Subcall]:
+        """Tell of the start and, however it comes, of the end of a sub-call."""
+        self._subcalls += 1
+        call = Subcall(self._subcalls, model)
+        iteration, cell = self.where
+        self.emit(
+            ev.SubcallStarted,
+            iteration=iteration,
+            cell=cell,
+            subcall=call.number,
+            prompt=prompt,
+            model=model,
+            batch=batch,
+        )
+        started = time.monotonic()
+        try:
+            yield call
+        finally:
+            self.emit(
+                ev.SubcallFinished,
+                subcall=call.number,
+                reply=call.reply,
+                error=call.error,
+                model=call.model,
+                usage=call.usage,
+                cost=call.cost,
+                seconds=time.monotonic() - started,
+            )
