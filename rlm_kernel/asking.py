@@ -144,9 +144,14 @@ async def ask(
         OverdrawnError: too little is left. Nobody was asked.
         RLMError: the model failed.
     """
-    granted = granted or await grant(model, request, ledger)
-    async with ledger.reserved(granted.estimate, last=granted.last):
-        return await _settled(model, replace(request, max_tokens=granted.max_tokens), ledger, on_delta)
+    while True:
+        found = granted or await grant(model, request, ledger)
+        try:
+            async with ledger.reserved(found.estimate, last=found.last):
+                return await _settled(model, replace(request, max_tokens=found.max_tokens), ledger, on_delta)
+        except OverdrawnError:  # others took it meanwhile: a shorter reply may still fit
+            if granted is not None:
+                raise
 
 
 async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnDelta | None) -> Answer:

@@ -17,7 +17,7 @@ from rlm_kernel.config import Options
 from rlm_kernel.events import StopReason
 from rlm_kernel.usage import Usage
 
-__all__ = ["Estimate", "Ledger", "Limits", "OverdrawnError", "Reservation"]
+__all__ = ["Estimate", "Ledger", "Limits", "OverdrawnError"]
 
 CHILDREN_SHARE = 0.9
 """Of what is left, for all the children that wait together; the rest is the asking run's."""
@@ -67,21 +67,6 @@ class Estimate:
         return Estimate(self.tokens + other.tokens, usd)
 
 
-class Reservation:
-    """What is reserved for one call that is being made.
-
-    Args:
-        ledger: of the run that asks.
-    """
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def settle(self, usage: Usage, cost: float | None) -> None:
-        """Tell what the call took."""
-        self._ledger.settle(usage, cost)
-
-
 class Ledger:
     """The account of one run.
 
@@ -145,7 +130,7 @@ class Ledger:
         self._held = estimate
 
     @asynccontextmanager
-    async def reserved(self, estimate: Estimate, *, last: bool = False) -> AsyncIterator[Reservation]:
+    async def reserved(self, estimate: Estimate, *, last: bool = False) -> AsyncIterator[None]:
         """Reserve for the length of one call, waiting for other calls to end where all that is left is reserved.
 
         Args:
@@ -166,7 +151,7 @@ class Ledger:
         for account in self._lineage():
             account._reserved.append(estimate)
         try:
-            yield Reservation(self)
+            yield
         finally:
             for account in self._lineage():
                 account._reserved.remove(estimate)
@@ -188,137 +173,14 @@ class Ledger:
         if (limit := self.limits.tokens) is not None:
             left = limit - self.usage.total_tokens - kept.tokens
             if wanted.tokens > left:
-                return "max_tokens", (
-                    f"the next call may take {wanted.tokens:,} tokens, and {max(0, left):,} of {limit:,} are free for it"
-                )
+                free_tokens = f"{max(0, left):,} of {limit:,} are free for it"
+                return "max_tokens", f"the next call may take {wanted.tokens:,} tokens, and {free_tokens}"
         if (usd := self.limits.usd) is not None and wanted.usd is not None:
             free = usd - self.cost - (kept.usd or 0.0)
             if wanted.usd > free + _EPSILON:
                 return "budget", (
                     f"the next call may cost ${wanted.usd:.4f}, and ${max(0.0, free):.4f} of ${usd:.4f} are free for it"
                 )
-        return None
-
-    def settle(self, usage: Usage, cost: float | None) -> None:
-        """Tell what the call took."""
-        self._ledger.settle(usage, cost)
-
-
-class Ledger:
-    """The account of one run.
-
-    Args:
-        options: the run's.
-        limits: what it may spend; without, what the options say.
-        above: the account of the run that asked for this one.
-        started: when the outermost run began, by the monotonic clock, in seconds.
-
-    Attributes:
-        iterations: turns that were begun.
-        errors: turns with an error, one after another, up to now.
-        subcalls: sub-calls of this run and those below.
-        usage: tokens of this run and those below.
-        cost: USD of the calls whose price is known.
-        unpriced: there were others.
-        refused: a limit was met by a sub-call: the run ends after its cell.
-    """
-
-    def __init__(
-        self,
-        options: Options,
-        *,
-        limits: Limits | None = None,
-        above: Ledger | None = None,
-        started: float | None = None,
-    ) -> None:
-        self.options = options
-        self.limits = Limits.of(options) if limits is None else limits
-        self.above = above
-        self.started = time.monotonic() if started is None else started
-        self._began = self.started if above is None else time.monotonic()
-        self.iterations = self.errors = self.subcalls = 0
-        self.usage, self.cost, self.unpriced = Usage(), 0.0, False
-        self.refused: tuple[StopReason, str] | None = None
-        self._reserved: list[Estimate] = []
-        self._held = Estimate()
-        self._below: list[Ledger] = []
-        self._released = asyncio.Event()
-        """Of the outermost account: a reservation has ended."""
-
-    def _lineage(self) -> Iterator[Ledger]:
-        """This account and those above it."""
-        account: Ledger | None = self
-        while account is not None:
-            yield account
-            account = account.above
-
-    @property
-    def _top(self) -> Ledger:
-        return self if self.above is None else self.above._top
-
-    # -- asking models ----------------------------------------------------------------------------------------
-    @property
-    def limited(self) -> bool:
-        """Whether dollars or tokens are limited, here or above."""
-        return any(a.limits.usd is not None or a.limits.tokens is not None for a in self._lineage())
-
-    def hold(self, estimate: Estimate) -> None:
-        """Keep this much back for the last call of this run, instead of what was kept back before."""
-        self._held = estimate
-
-    @asynccontextmanager
-    async def reserved(self, estimate: Estimate, *, last: bool = False) -> AsyncIterator[Reservation]:
-        """Reserve for the length of one call, waiting for other calls to end where all that is left is reserved.
-
-        Args:
-            estimate: the most that the call can take.
-            last: it is the call that something was held back for.
-
-        Raises:
-            OverdrawnError: it would not fit even if no other call were being made.
-        """
-        while True:
-            if short := self.short_of(estimate, last=last):
-                raise OverdrawnError(*short)
-            if not any(a._short(estimate, a._busy, held=not (last and a is self)) for a in self._lineage()):
-                break
-            released = self._top._released
-            released.clear()
-            await released.wait()
-        for account in self._lineage():
-            account._reserved.append(estimate)
-        try:
-            yield Reservation(self)
-        finally:
-            for account in self._lineage():
-                account._reserved.remove(estimate)
-            self._top._released.set()
-
-    def short_of(self, estimate: Estimate, *, last: bool = False) -> tuple[StopReason, str] | None:
-        """The limit that this call would break though no other were being made, and a line about it."""
-        for account in self._lineage():
-            if short := account._short(estimate, Estimate(), held=not (last and account is self)):
-                return short
-        return None
-
-    @property
-    def _busy(self) -> Estimate:
-        return sum(self._reserved, Estimate())
-
-    def _short(self, wanted: Estimate, busy: Estimate, *, held: bool) -> tuple[StopReason, str] | None:
-        kept = (self._held if held else Estimate()) + busy
-        limits, spent = self.limits, self.usage.total_tokens
-        if limits.tokens is not None and spent + kept.tokens + wanted.tokens > limits.tokens:
-            return (
-                "max_tokens",
-                f"{spent:,} of {limits.tokens:,} tokens are used; the next call may take more than is left",
-            )
-        usd = wanted.usd
-        if limits.usd is not None and usd is not None and self.cost + (kept.usd or 0) + usd > limits.usd + _EPSILON:
-            return (
-                "budget",
-                f"${self.cost:.4f} of ${limits.usd:.4f} are spent; the next call may take more than is left",
-            )
         return None
 
     def settle(self, usage: Usage, cost: float | None) -> None:
