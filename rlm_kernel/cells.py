@@ -92,7 +92,10 @@ class Cells:
             )
 
         started = time.monotonic()
-        result, status, end = await self._execute(code, on_chunk)
+        try:
+            result, status, end = await self._execute(code, on_chunk)
+        finally:
+            await self._calls.over()
         if self._calls.answer is not None and not isinstance(end, RLMError):
             status, end = "submitted", None
         self._emit(

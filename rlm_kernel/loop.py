@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from rlm_kernel import events as ev
 from rlm_kernel import prompt
 from rlm_kernel.asking import Answer, Grant, ask, grant, most
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
-from rlm_kernel.calls import Calls, Standing, Tree
+from rlm_kernel.calls import Calls, Child, Standing, Tree
 from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
@@ -23,6 +23,7 @@ from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
 from rlm_kernel.sandbox.journal import Journal
+from rlm_kernel.sandbox.sealed import Sealed
 from rlm_kernel.task import Task
 
 __all__ = ["Run"]
@@ -61,8 +62,10 @@ class Run:
         self.task, self.model, self.sandbox = task, model, sandbox
         self._on_event, self._name = on_event, name
         self.ledger = Ledger(task.options) if ledger is None else ledger
-        self._standing = Standing(tree, self.ledger, self._emit)
-        self.calls = Calls(self._standing, task.signature)
+        self.ended: tuple[str, str] = ("", "")
+        """The reason and a line about it, once it is over."""
+        self._standing = Standing(tree, self.ledger, self._emit, name)
+        self.calls = Calls(self._standing, task, self._beget)
         self._guard = Guard(self.ledger, tree.fatal)
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
         first = prompt.first_message(task.question, prompt.status_line(self.ledger))
@@ -113,7 +116,7 @@ class Run:
         self.ledger.iterations += 1
         number = self.ledger.iterations
         self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
-        if number == 1 and (words := self.sandbox.isolation).startswith("none"):
+        if number == 1 and not self.task.depth and (words := self.sandbox.isolation).startswith("none"):
             self._emit(ev.Note, iteration=number, text=f"sandbox level {words}")
         before = self._talk.last_reply
         completion, blocks = await self._ask(number, request, granted)
@@ -196,7 +199,7 @@ class Run:
 
     def _tell_unpriced(self, number: int, answer: Answer) -> None:
         """Say once that dollars cannot be limited."""
-        if number == 1 and self.task.options.budget is not None and answer.cost is None:
+        if number == 1 and not self.task.depth and self.task.options.budget is not None and answer.cost is None:
             name = answer.completion.model
             text = (
                 f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
@@ -230,6 +233,15 @@ class Run:
                 return self.task.signature.validate({}, [text])
         return None
 
+    # -- children ---------------------------------------------------------------------------------------------
+    def _beget(
+        self, task: Task, model: Model, variables: Mapping[str, Sealed], ledger: Ledger, name: str
+    ) -> Child | None:
+        sandbox = self.sandbox.spawn()
+        if sandbox is None:
+            return None
+        return _Child(Run(task, model, self._standing.tree, sandbox, self._on_event, name, ledger), variables)
+
     # -- events -----------------------------------------------------------------------------------------------
     def _announce(self) -> None:
         options = self.task.options
@@ -247,6 +259,7 @@ class Run:
         )
 
     def _finish(self, reason: ev.StopReason, detail: str) -> None:
+        self.ended = reason, detail
         if self.calls.answer is not None:
             self._emit(ev.Final, iteration=self.ledger.iterations, values=self.calls.answer)
         self._emit(
@@ -260,3 +273,34 @@ class Run:
 
     def _emit(self, event: type[ev.Event], /, **facts: Any) -> None:
         self._on_event(event(run=self._name, at=self.ledger.seconds, **facts))
+
+
+class _Child:
+    """A run with a sandbox that is its own from beginning to end.
+
+    Args:
+        run: it.
+        variables: what its sandbox holds.
+    """
+
+    def __init__(self, run: Run, variables: Mapping[str, Sealed]) -> None:
+        self._run, self._variables = run, variables
+
+    @property
+    def answer(self) -> Mapping[str, Any] | None:
+        return self._run.calls.answer
+
+    @property
+    def ended(self) -> tuple[str, str]:
+        return self._run.ended
+
+    async def go(self) -> None:
+        sandbox = self._run.sandbox
+        try:
+            await sandbox.put(self._variables)
+            await self._run.go()
+        finally:
+            await sandbox.shutdown()
+
+    def stop(self) -> None:
+        self._run.stop()

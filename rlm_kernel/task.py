@@ -26,4 +26,6 @@ class Task:
     @property
     def has_children(self) -> bool:
         """Whether the code may start runs of its own; else what it asks for becomes a plain sub-call."""
-        return self.depth + 1 < self.options.max_depth
+        sandbox = self.options.sandbox
+        can = sandbox is None or isinstance(sandbox, str) or hasattr(sandbox, "spawn")
+        return can and self.depth + 1 < self.options.max_depth

@@ -260,6 +260,7 @@ def with_calls(
         standing = Standing(
             Tree(known, given), Ledger(given), lambda kind, **facts: emitted.append((kind.__name__, facts))
         )
-        return await work(Calls(standing, Signature.parse(signature)))
+        task = Task("?", Signature.parse(signature), (), given)
+        return await work(Calls(standing, task, lambda *_: None))
 
     return asyncio.run(main()), emitted

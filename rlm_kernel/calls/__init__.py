@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rlm_kernel.calls.children import Beget, Child, Children
 from rlm_kernel.calls.standing import Standing, Tree
 from rlm_kernel.calls.submodels import SubModels
 from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
-from rlm_kernel.signature import Signature
+from rlm_kernel.task import Task
 
-__all__ = ["Calls", "Standing", "Tree"]
+__all__ = ["Beget", "Calls", "Child", "Standing", "Tree"]
 
 Answerer = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
@@ -24,19 +25,23 @@ class Calls:
 
     Args:
         standing: of the run.
-        signature: what a submission has to fit.
+        task: of the run; a submission has to fit its signature.
+        beget: makes a child run.
 
     Attributes:
         answer: the accepted submission; None until there is one.
     """
 
-    def __init__(self, standing: Standing, signature: Signature) -> None:
-        self.standing, self._signature = standing, signature
+    def __init__(self, standing: Standing, task: Task, beget: Beget) -> None:
+        self.standing, self._signature = standing, task.signature
         self.answer: dict[str, Any] | None = None
         models = SubModels(standing)
+        self._children = Children(standing, task, beget)
         self._answerers: dict[str, Answerer] = {
             "llm_query": models.query,
             "llm_batch": models.batch,
+            "rlm_query": self._children.query,
+            "rlm_batch": self._children.batch,
             "submit": self._submit,
         }
 
@@ -50,6 +55,10 @@ class Calls:
         if answerer is None:
             raise RefusedError(f"there is no request called {method[:40]!r}")
         return await answerer(params)
+
+    async def over(self) -> None:
+        """Wait until no child goes on: to be called when the cell has ended that asked for them."""
+        await self._children.over()
 
     async def _submit(self, params: Mapping[str, Any]) -> None:
         if self.standing.tree.fatal.done():

@@ -84,14 +84,15 @@ class Standing:
         tree: what it shares with the other runs of its question.
         ledger: its account.
         emit: gets its events, without run and time.
+        name: its own, in events.
 
     Attributes:
         where: the iteration and cell that run now.
         closed: no sub-call any more: the final answer is being given.
     """
 
-    def __init__(self, tree: Tree, ledger: Ledger, emit: Callable[..., None]) -> None:
-        self.tree, self.ledger, self.emit = tree, ledger, emit
+    def __init__(self, tree: Tree, ledger: Ledger, emit: Callable[..., None], name: str = "1") -> None:
+        self.tree, self.ledger, self.emit, self.name = tree, ledger, emit, name
         self.where = (0, 0)
         self.closed = False
         self._subcalls = self._batches = 0

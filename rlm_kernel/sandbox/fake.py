@@ -12,18 +12,39 @@ import builtins
 import copy
 import ctypes
 import io
+import pickle
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from rlm_kernel.errors import TransferError
 from rlm_kernel.events import Variable
 from rlm_kernel.sandbox.base import CellResult, Chunk, Handler, OnChunk, RefusedError
 from rlm_kernel.sandbox.bridge import Bridge
 from rlm_kernel.sandbox.guest.channel import Channel
 from rlm_kernel.sandbox.guest.repl import Repl, Submitted, refuse_input
+from rlm_kernel.sandbox.guest.sealing import LackError, inherited
+from rlm_kernel.sandbox.sealed import Sealed
 
 __all__ = ["FakeSandbox"]
+
+
+def _copied(name: str, value: Any, left: Mapping[str, Any]) -> Any:
+    """A value that another sandbox can change; of one that is sealed, what its bytes hold.
+
+    Raises:
+        TransferError: there is no such value.
+    """
+    if not isinstance(value, Sealed):
+        return copy.deepcopy(value)
+    if value.data is not None:
+        return pickle.loads(value.data)  # noqa: S301 - of this very process, which is the sandbox as well
+    try:
+        return copy.deepcopy(inherited(asdict(value), left))
+    except LackError as error:
+        raise TransferError(f"variable '{name}': {error}") from None
 
 
 class FakeSandbox:
@@ -37,6 +58,7 @@ class FakeSandbox:
     def __init__(self) -> None:
         self.cells: list[str] = []
         self.starts = 0
+        self._left: Mapping[str, Any] = {}
         self._staged: dict[str, Any] = {}
         self._repl: Repl | None = None
         self._namespace: dict[str, Any] = {}
@@ -50,7 +72,13 @@ class FakeSandbox:
 
     async def put(self, variables: Mapping[str, Any]) -> None:
         """Stage copies of the variables."""
-        self._staged.update({name: copy.deepcopy(value) for name, value in variables.items()})
+        self._staged.update({name: _copied(name, value, self._left) for name, value in variables.items()})
+
+    def spawn(self) -> FakeSandbox:
+        """Another one, which may be given what this one has."""
+        child = type(self)()
+        child._left = self._namespace
+        return child
 
     async def start(self, handler: Handler) -> None:
         """Make the namespace, or keep it."""

@@ -8,8 +8,8 @@ from importlib.resources import files
 __all__ = ["bootstrap"]
 
 _GUEST = (
-    *("__init__", "channel", "copies", "describe", "inbox", "kernel"),
-    *("repl", "streams", "tracebacks", "upload", "wire"),
+    *("__init__", "channel", "children", "copies", "describe", "inbox", "kernel"),
+    *("repl", "sealing", "streams", "tracebacks", "upload", "wire"),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from rlm_kernel.errors import TransferError
 from rlm_kernel.sandbox.files import Scratch
+from rlm_kernel.sandbox.first_cell import bootstrap
 from rlm_kernel.sandbox.isolation.proxy import Traffic
 from rlm_kernel.sandbox.wires import ClientWire, Reception, Wire
 
@@ -49,6 +50,10 @@ class Kernel(Protocol):
         Raises:
             SandboxError: it ended.
         """
+        ...
+
+    def first_cell(self) -> str:
+        """What makes it a sandbox, as code to be run before any other."""
         ...
 
     @property
@@ -124,6 +129,10 @@ class Elsewhere:
     traffic: Traffic | None = None
     scratch: Scratch | None = None
     cpu_seconds = 0.0
+
+    def first_cell(self) -> str:
+        """What makes it a sandbox: it is no child of this process's."""
+        return bootstrap(None)
 
     async def client(self) -> Any:
         """A client of jupyter_client's shape, its channels open."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +18,14 @@ from jupyter_client.kernelspec import KernelSpec
 
 from rlm_kernel.errors import InputError, SandboxError, TransferError
 from rlm_kernel.sandbox.base import CellResult, Chunk, DiedError, Handler, OnChunk, ScratchFile, ignore
+from rlm_kernel.sandbox.child import Offspring
 from rlm_kernel.sandbox.client import CellClient
 from rlm_kernel.sandbox.files import Scratch
-from rlm_kernel.sandbox.first_cell import bootstrap
 from rlm_kernel.sandbox.handle import Kernel, Provider, show
 from rlm_kernel.sandbox.isolation import seatbelt
-from rlm_kernel.sandbox.isolation.levels import choose, why_not
+from rlm_kernel.sandbox.isolation.levels import choose, described
 from rlm_kernel.sandbox.isolation.network import check
-from rlm_kernel.sandbox.isolation.policy import DEFAULT, PROMISES, Level, Limits, promise
+from rlm_kernel.sandbox.isolation.policy import DEFAULT, PROMISES, Level, Limits
 from rlm_kernel.sandbox.launch import KernelProcess
 from rlm_kernel.sandbox.remote.providers import provider_of
 from rlm_kernel.sandbox.remote.provisioned import Provisioned
@@ -164,6 +163,15 @@ class KernelSandbox:
         self._steps = step or 0
         return step
 
+    def spawn(self) -> KernelSandbox:
+        """Another one, not started; see `Sandbox`. Where this one leaves copies it is born of them."""
+        kind, process = self.kernelspec, self._process
+        if isinstance(process, KernelProcess) and process.own is not None:
+            kind = Offspring(process, self._new, self.isolation)
+        elsewhere = kind is not None  # of children too: that of a child is born of the same kernel
+        level, net = ("auto", None) if elsewhere else (self.level, self.net or None)
+        return KernelSandbox(kind, level=level, limits=self.limits, net=net)
+
     async def interrupt(self) -> None:
         """Interrupt the kernel the way its kernelspec says."""
         if self._client is not None:
@@ -191,10 +199,7 @@ class KernelSandbox:
             return provider.isolation
         if self.kernelspec:
             return f"as the kernelspec '{self.kernelspec}' runs it; rlm_kernel adds nothing. {PROMISES['none']}"
-        better = (
-            f" The level 'full' keeps more: {why_not('full')}." if self.level == "landlock" and why_not("full") else ""
-        )
-        return f"{self.level}: {promise(self.level, self.limits, self.net)}{better}"
+        return described(self.level, self.limits, self.net)
 
     @property
     def network(self) -> str:
@@ -250,9 +255,7 @@ class KernelSandbox:
             await process.launch()
             await asyncio.wait_for(client.connect(), _START_SECONDS)
             said: list[str] = []
-            result, _ = await client.run(
-                bootstrap(os.getpid() if process.local else None), lambda chunk: said.append(chunk.text), silent=True
-            )
+            result, _ = await client.run(process.first_cell(), lambda chunk: said.append(chunk.text), silent=True)
             if result.status != "ok":
                 why = "".join(said).strip().rpartition("\n")[2][-200:] or result.status
                 raise SandboxError(f"it could not load the guest code, which needs an ipykernel: {why}")

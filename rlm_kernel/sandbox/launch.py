@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from rlm_kernel.errors import InputError, closest
 from rlm_kernel.sandbox.files import Scratch
+from rlm_kernel.sandbox.first_cell import bootstrap
 from rlm_kernel.sandbox.isolation import seatbelt
 from rlm_kernel.sandbox.isolation.network import certificates
 from rlm_kernel.sandbox.isolation.policy import DEFAULT, MB, PROVISIONER, Level, Limits, prefixes
@@ -35,14 +37,14 @@ from rlm_kernel.sandbox.janitor import Janitor
 from rlm_kernel.sandbox.sockets import Sockets
 from rlm_kernel.sandbox.wires import Reception, SocketWire, Wire
 
-__all__ = ["KernelProcess", "check_kernelspec"]
+__all__ = ["APART_SECONDS", "KernelProcess", "check_kernelspec"]
 
 _KEPT = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "TMPDIR", "VIRTUAL_ENV", "CONDA_PREFIX"}
 _KEPT_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_")
 
 
 _ARGV = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
-_APART_SECONDS = 0.02
+APART_SECONDS = 0.02
 """Between two signals: of two that arrive together the first decides whether a wait goes on."""
 
 
@@ -137,6 +139,7 @@ class KernelProcess:
         self.limits = limits
         self.level: Level = "none" if kernelspec else level
         self._scratch: Scratch | None = None
+        self._ports = itertools.count(100)
         self._readable = [str(self.inbox), *(certificates() if net else [])]
         specs = KernelSpecManager() if kernelspec else _specs(level, limits, self._readable, net, self.folder)
         self.manager = _Manager(
@@ -154,6 +157,15 @@ class KernelProcess:
         return found
 
     @property
+    def ip(self) -> str:
+        """What the paths of its sockets begin with."""
+        return str(self.manager.ip)
+
+    def next_ports(self, count: int) -> list[int]:
+        """Numbers for the sockets of a child."""
+        return [next(self._ports) for _ in range(count)]
+
+    @property
     def connection_file(self) -> str:
         """Its connection file, for `jupyter console --existing`."""
         return str(self.manager.connection_file)
@@ -165,7 +177,7 @@ class KernelProcess:
         return found
 
     @property
-    def _own(self) -> IsolatedProvisioner | None:
+    def own(self) -> IsolatedProvisioner | None:
         """What has started the process, where that is of ours."""
         provisioner = self.manager.provisioner
         return provisioner if isinstance(provisioner, IsolatedProvisioner) else None
@@ -197,6 +209,10 @@ class KernelProcess:
             raise
         return SocketWire(session, sockets)
 
+    def first_cell(self) -> str:
+        """What makes it a sandbox."""
+        return bootstrap(os.getpid())
+
     async def alive(self) -> bool:
         """Whether the process runs."""
         return bool(await self.manager.is_alive())
@@ -206,27 +222,27 @@ class KernelProcess:
         await self.manager.interrupt_kernel()
         spec = self.manager.kernel_spec
         if self.pid is not None and spec is not None and spec.interrupt_mode == "signal":
-            await asyncio.sleep(_APART_SECONDS)
+            await asyncio.sleep(APART_SECONDS)
             await self.manager.signal_kernel(signal.SIGURG)  # see guest/kernel.py; ignored by who knows nothing of it
 
     @property
     def ended(self) -> asyncio.Future[None] | None:
         """Done when the kernel is dead, where that can be told at once; else `alive` has to be asked."""
-        return self._own.inside.ended if self._own is not None else None
+        return self.own.inside.ended if self.own is not None else None
 
     @property
     def obstacle(self) -> str:
         """Why there is no copy of the kernel's last moment."""
-        return self._own.inside.obstacle if self._own is not None else ""
+        return self.own.inside.obstacle if self.own is not None else ""
 
     async def resume(self, newest: int) -> int | None:
         """Have the newest copy go on in the kernel's place: the step that it holds, or None if there is none."""
-        return await self._own.resume(newest) if self._own is not None else None
+        return await self.own.resume(newest) if self.own is not None else None
 
     @property
     def cpu_seconds(self) -> float:
         """Of the processor, used by it and all that it started; 0 where nobody counts."""
-        return self._own.cpu_seconds if self._own is not None else 0.0
+        return self.own.cpu_seconds if self.own is not None else 0.0
 
     def shows(self, path: Path) -> bool:
         """Let it read a file or folder of the user's. False when it is too late for that: it runs already."""
@@ -239,23 +255,23 @@ class KernelProcess:
 
     def allow(self, data: int) -> None:
         """Let it use as many bytes more: the limit on memory is for what it makes of the data."""
-        if data and self._own is not None:
-            self._own.allow(data)
+        if data and self.own is not None:
+            self.own.allow(data)
 
     @property
     def scratch(self) -> Scratch | None:
         """The files of its code, where they are on this machine."""
-        return self._own.scratch if self._own is not None else self._scratch
+        return self.own.scratch if self.own is not None else self._scratch
 
     @property
     def traffic(self) -> Traffic | None:
         """What the network's proxy counted, where there is one."""
-        return self._own.network.traffic if self._own is not None else None
+        return self.own.network.traffic if self.own is not None else None
 
     def last_words(self) -> str:
         """The last line that the process wrote, which usually says why it ended."""
-        if self._own is not None:
-            return self._own.last_words()
+        if self.own is not None:
+            return self.own.last_words()
         with contextlib.suppress(OSError):
             return last_line((self.folder / "log").read_bytes())
         return ""

@@ -20,6 +20,7 @@ from typing import Any
 import cloudpickle
 
 from rlm_kernel.errors import TransferError
+from rlm_kernel.sandbox.sealed import Sealed
 
 __all__ = ["Parcel", "pack", "write"]
 
@@ -78,6 +79,8 @@ def pack(variables: Mapping[str, Any], folder: Path) -> list[Parcel]:
 
 def _pack(name: str, value: Any, path: Path) -> Parcel:
     spec: dict[str, Any] = {"name": name, "path": str(path)}
+    if isinstance(value, Sealed):
+        return _pack_sealed(name, value, path, spec)
     if type(value) is str and len(value) > _BIG:
         spec |= {"kind": "text", "size": len(value), "ascii": value.isascii()}
         return Parcel(name, path, spec, lambda: _write_text(path, value))
@@ -106,6 +109,16 @@ def _pack(name: str, value: Any, path: Path) -> Parcel:
         "buffers": [[at, v.nbytes, v.readonly] for at, v in layout],
     }
     return Parcel(name, path, spec, (lambda: _write_buffers(path, layout)) if layout else None)
+
+
+def _pack_sealed(name: str, value: Sealed, path: Path, spec: dict[str, Any]) -> Parcel:
+    path.write_bytes(value.data or b"")
+    path.chmod(0o644)
+    if value.data is None:
+        spec |= {"kind": "inherited", "source": value.source, "digest": value.digest, "size": value.size}
+    else:
+        spec |= {"kind": "pickle", "python": value.python, "buffers": []}
+    return Parcel(name, path, spec)
 
 
 def _why_not(name: str, value: Any, error: Exception) -> str:

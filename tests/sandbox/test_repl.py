@@ -347,10 +347,11 @@ def test_show_vars_of_none() -> None:
     assert str(names["SHOW_VARS"]()) == "(no variables)"
 
 
-def test_forget() -> None:
-    """Names taken out are gone; those that were never there are no error."""
+def test_clear() -> None:
+    """What came after the functions goes, and is handed back; the functions stay."""
     names, repl, _ = make()
     names["a"] = 1
-    repl.forget(["a", "b"])
-
+    assert repl.clear() == {"a": 1}
     assert "a" not in names
+    assert names["SUBMIT"] == repl.submit
+    assert repl.changes() == {"changed": [], "removed": [], "restored": []}

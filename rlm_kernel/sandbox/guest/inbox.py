@@ -12,15 +12,25 @@ import mmap
 import os
 import pickle  # host -> sandbox only, see above
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from .sealing import LackError, inherited
 from .upload import Uploads
 
 _CHUNK = 16 * 2**20
 
 
-def receive(namespace: dict[str, Any], parcels: list[dict[str, Any]], uploads: Uploads) -> list[dict[str, str]]:
+def receive(
+    namespace: dict[str, Any], parcels: list[dict[str, Any]], uploads: Uploads, left: Mapping[str, Any]
+) -> list[dict[str, str]]:
     """Load every parcel into `namespace`, from `uploads` if it is there, else from its file.
+
+    Args:
+        namespace: of the code.
+        parcels: what was sent.
+        uploads: parcels that came over the kernel's channels.
+        left: variables that this process had when it was born.
 
     Returns:
         `{"name", "error"}` for each that could not be loaded.
@@ -28,17 +38,16 @@ def receive(namespace: dict[str, Any], parcels: list[dict[str, Any]], uploads: U
     failed = []
     for parcel in parcels:
         try:
-            namespace[parcel["name"]] = _load(parcel, uploads.open(parcel["path"]))
+            if parcel["kind"] == "inherited":
+                namespace[parcel["name"]] = inherited(parcel, left)
+            else:
+                namespace[parcel["name"]] = _load(parcel, uploads.open(parcel["path"]))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a foreign __setstate__ may raise anything, SystemExit too
-            kind = "" if isinstance(error, _LackError) else f"{type(error).__name__}: "
+            kind = "" if isinstance(error, LackError) else f"{type(error).__name__}: "
             failed.append({"name": parcel["name"], "error": f"{kind}{error}"})
     return failed
-
-
-class _LackError(Exception):
-    """This Python lacks something that the host's has."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -52,14 +61,14 @@ class _Unpickler(pickle.Unpickler):
         root, here = module.partition(".")[0], sys.version_info[:2]
         if root == "cloudpickle" and name == "_make_function" and here != self._python:
             theirs, own = (".".join(map(str, version)) for version in (self._python, here))
-            raise _LackError(f"code of Python {theirs} does not run in the sandbox's Python {own}; pass data instead")
+            raise LackError(f"code of Python {theirs} does not run in the sandbox's Python {own}; pass data instead")
         try:
             return super().find_class(module, name)
         except ModuleNotFoundError as error:
-            raise _LackError(f"the sandbox's Python has no module '{error.name}': install it there") from None
+            raise LackError(f"the sandbox's Python has no module '{error.name}': install it there") from None
         except AttributeError:
             version = getattr(sys.modules.get(root), "__version__", "")
-            raise _LackError(
+            raise LackError(
                 f"the sandbox's {root} {version} has no {name}: install the version there that is here"
             ) from None
 

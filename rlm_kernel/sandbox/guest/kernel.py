@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import ctypes
+import gc
 import getpass
 import json
 import os
@@ -56,6 +57,7 @@ class Guest:
         self._channel.open()
         self.repl = Repl(shell.user_ns, self._channel)
         self._uploads = Uploads()
+        self._left: dict[str, Any] = {}
         self._mend()
         self._flusher = flusher
         self._copies = Copies(shell.kernel, self._woken) if hasattr(shell.kernel.parent, "checkpoint") else None
@@ -66,10 +68,22 @@ class Guest:
 
     def receive(self, parcels: str) -> None:
         """Load variables, given as JSON; what could not be loaded goes back with the reply."""
-        failed = receive(self._shell.user_ns, json.loads(parcels), self._uploads)
+        failed = receive(self._shell.user_ns, json.loads(parcels), self._uploads, self._left)
         self.repl.changes()  # what the user sent is no news to the model
         self._tell(failed=failed)
         self._stepped()
+
+    def born(self) -> None:
+        """This process is a child: it begins with an empty REPL, and may be given what it has of its parent's.
+
+        Which is not freed: that would write to memory which is shared as long as nobody does.
+        """
+        gc.freeze()
+        self._left = self.repl.clear()
+        self._shell.execution_count = 1
+        self._shell.user_ns["_ih"][:] = [""]
+        self._shell.user_ns["_oh"].clear()
+        self._mend()
 
     def _mend(self) -> None:
         """Put back what model code may have broken, so that the next cell finds a REPL as the last one did."""

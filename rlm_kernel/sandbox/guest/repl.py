@@ -13,12 +13,15 @@ from typing import Any, NoReturn
 
 from . import wire
 from .channel import Channel, HostError
+from .children import Children
 from .describe import describe
 
 RESERVED = (
     "llm_query",
     "llm_batch",
     "llm_query_batched",
+    "rlm_query",
+    "rlm_batch",
     "SHOW_VARS",
     "SUBMIT",
     "FINAL",
@@ -61,10 +64,13 @@ class Repl:
         self._channel = channel
         self._first = dict(namespace)
         self._seen: dict[str, tuple[int, tuple[str, str, str]]] = {}
+        children = Children(namespace, self._ask, self._plain, SubcallError)
         self._functions: dict[str, Any] = {
             "llm_query": self.llm_query,
             "llm_batch": self.llm_batch,
             "llm_query_batched": self.llm_batch,
+            "rlm_query": children.rlm_query,
+            "rlm_batch": children.rlm_batch,
             "SHOW_VARS": self.show_vars,
             "SUBMIT": self.submit,
             "FINAL": self.final,
@@ -100,8 +106,7 @@ class Repl:
             raise TypeError(f"llm_batch takes prompts as str, not {type(bad[0]).__name__}")
         if not wanted:
             return []
-        replies = self._ask("llm_batch", prompts=wanted, model=model)
-        result = [SubcallError(r["error"]) if "error" in r else str(r["text"]) for r in replies]
+        result = self._plain(wanted, model)
         failed = [i for i, r in enumerate(result) if isinstance(r, SubcallError)]
         if len(failed) == len(result):
             raise SubcallError(f"all {len(result)} calls failed, the first with: {result[0]}")
@@ -112,6 +117,10 @@ class Repl:
                 file=sys.stderr,
             )
         return result
+
+    def _plain(self, prompts: list[str], model: str | None) -> list[str | SubcallError]:
+        replies = self._ask("llm_batch", prompts=prompts, model=model)
+        return [SubcallError(r["error"]) if "error" in r else str(r["text"]) for r in replies]
 
     def _ask(self, method: str, **params: Any) -> Any:
         try:
@@ -199,10 +208,14 @@ class Repl:
         self._seen = now
         return {"changed": changed, "removed": removed, "restored": restored}
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Take these variables out of the namespace."""
-        for name in names:
-            self._namespace.pop(name, None)
+    def clear(self) -> dict[str, Any]:
+        """Empty the namespace of all that came after this object was made; returns it."""
+        left = {name: value for name, value in self._namespace.items() if name not in self._first}
+        left = {name: value for name, value in left.items() if name not in self._functions}
+        for name in left:
+            del self._namespace[name]
+        self._seen = {}
+        return left
 
 
 def _imported(value: Any) -> bool:

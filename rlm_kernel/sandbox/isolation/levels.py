@@ -12,9 +12,9 @@ import sys
 from rlm_kernel.errors import InputError
 from rlm_kernel.sandbox.isolation import bubblewrap, seatbelt
 from rlm_kernel.sandbox.isolation.inside import landlock, seccomp
-from rlm_kernel.sandbox.isolation.policy import LEVELS, Level, Limits, prefixes
+from rlm_kernel.sandbox.isolation.policy import LEVELS, Level, Limits, prefixes, promise
 
-__all__ = ["choose", "why_not"]
+__all__ = ["choose", "described", "why_not"]
 
 _SECONDS = 20
 
@@ -46,6 +46,12 @@ def choose(wish: str = "auto", *, elsewhere: bool = False) -> Level:
         f"this machine cannot isolate model-written code: {why_not('full')}. To run it all the same, with all that "
         "your user may do, say --sandbox-level none"
     )
+
+
+def described(level: Level, limits: Limits, net: str) -> str:
+    """What a level keeps from the code, and whether there is a better one, in words."""
+    better = f" The level 'full' keeps more: {why_not('full')}." if level == "landlock" and why_not("full") else ""
+    return f"{level}: {promise(level, limits, net)}{better}"
 
 
 @functools.cache

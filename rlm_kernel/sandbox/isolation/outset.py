@@ -18,7 +18,7 @@ __all__ = ["new_uid", "policy", "script"]
 
 _FIRST_UID, _PER_HOST = 2**30, 64
 """Far beyond the users that people make. Each sandbox has its own: the kernel counts a user's processes together."""
-_INSIDE = ("landlock", "net", "seccomp", "threads", "kernel", "keeper", "lock")
+_INSIDE = ("landlock", "net", "seccomp", "threads", "shed", "kernel", "keeper", "lock")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _OWN_DEVICES = ("/tmp", "/dev/shm", "/dev/ptmx", "/dev/pts")  # noqa: S108 - inside, where they are the sandbox's own
 _PROCESSES = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system/cpu")

@@ -63,7 +63,8 @@ class IsolatedProvisioner(KernelProvisionerBase):
     network: Network
     scratch: Scratch | None = None
     _work: str = ""
-    _talk: Talk
+    talk: Talk
+    """To whoever listens inside."""
     _listening: list[socket.socket]
     _words: Words
     _allowed: int = 0
@@ -107,7 +108,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
         """
         self._uid = outset.new_uid(self.level)
         self.inside = Inside()
-        self._talk, self._words = Talk(self.inside.hear), Words()
+        self.talk, self._words = Talk(self.inside.hear), Words()
         try:
             self._spawn(kwargs)  # in this thread, which lives on: bubblewrap dies with the thread that started it
             await self._first(self.inside.reported, _REPORT_SECONDS)
@@ -116,7 +117,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
             self.network.open()
             root = self.inside.root if self.level == "full" else ""
             self.scratch = Scratch(f"{root}{self._work}/{bubblewrap.SCRATCH}", self._limits.scratch * MB)
-            self._talk.say(b"go")
+            self.talk.say(b"go")
             self._take_over(await self._first(self.inside.started, _REPORT_SECONDS))
         except BaseException:
             await self.kill()
@@ -134,7 +135,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
             program = shutil.which("bwrap") or "bwrap"
             words = bubblewrap.command(program, readable, self._limits, as_root=os.getuid() == 0) + words
         own = bubblewrap.environment(work) if locked else given["env"]
-        theirs = self._talk.theirs.fileno()
+        theirs = self.talk.theirs.fileno()
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own words
                 words,
@@ -147,7 +148,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
                 start_new_session=True,
             )
         finally:
-            self._talk.handed_over()
+            self.talk.handed_over()
             self._words.handed_over()
             self.network.handed_over()
         self.pid, self._work = self.process.pid, work
@@ -293,7 +294,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
         await self.network.close()
         if self._watch is not None:
             self._watch.stop()
-        self._talk.close()
+        self.talk.close()
         self._words.close()
         self.inside.ended.cancel()
         for listening in self._listening:

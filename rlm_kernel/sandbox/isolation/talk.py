@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,14 @@ class Talk:
         """Send a word; whether anybody listens shows in what happens."""
         with contextlib.suppress(OSError):
             self._own.send(word)
+
+    def give(self, said: dict[str, Any], sockets: Sequence[socket.socket]) -> None:
+        """Send a message with sockets, to whoever reads next.
+
+        Raises:
+            OSError: it is closed, or nobody has read for long.
+        """
+        socket.send_fds(self._own, [json.dumps(said).encode()], [s.fileno() for s in sockets])
 
     def close(self) -> None:
         """Listen no more."""

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from typing import Any
 
+from rlm_kernel.errors import SandboxError
 from rlm_kernel.sandbox.isolation.policy import Level
 from rlm_kernel.sandbox.isolation.processes import Process, words_of
 
@@ -28,6 +29,7 @@ class Inside:
         reported: the first process told what holds.
         started: the number of the kernel's process, once it runs.
         ended: done when the kernel is dead.
+        births: by what a child was called when it was asked for, the number of its process once it runs.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class Inside:
         self.obstacle = self.why = ""
         self._copied = 0
         self.reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.births: dict[str, asyncio.Future[int]] = {}
         self.held: list[str] = []
         self.open: list[str] = []
         self.expect_kernel()
@@ -63,6 +66,8 @@ class Inside:
             self.reported.set_result(None)
         elif "kernel" in said and not self.started.done() and pid == (self.copy.pid if self.copy else pid):
             self.started.set_result(pid)
+        elif isinstance(name := said.get("born") or said.get("unborn"), str) and name in self.births:
+            self._birth(self.births[name], pid, str(said.get("why", ""))[:_MOST_CHARS])
         elif isinstance(step := said.get("step"), int):
             if step >= self.step:
                 self.step, self.obstacle = step, str(said.get("obstacle", ""))[:_MOST_CHARS]
@@ -70,6 +75,13 @@ class Inside:
                 self._take_copy(pid, step)
         elif pid == self.keeper.pid and self.kernel is not None and said.get("ended") == self.kernel.inside_pid:
             self.why = self.why or words_of(said.get("status"))
+
+    def _birth(self, birth: asyncio.Future[int], pid: int, why: str) -> None:
+        if not birth.done():
+            if why:
+                birth.set_exception(SandboxError(why))
+            else:
+                birth.set_result(pid)
 
     def woken(self) -> int:
         """The copy is the kernel from now on. Returns its step."""

@@ -2,7 +2,8 @@
 
 A copy is a fork that waits for a signal. Woken, when the kernel is dead, it makes everything that a fork does not copy
 anew (ZeroMQ, event loops, threads) and goes on under the same sockets with the state of its moment: the same shell and
-namespace, so that closures, settings and imported modules are what they were.
+namespace, so that closures, settings and imported modules are what they were. Asked for a child it forks once more, and
+that process becomes a kernel of its own in the same way, under sockets that came with the request.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import functools
 import json
 import os
 import random
 import resource
 import signal
 import socket
-import stat
 import sys
 import threading
 import time
@@ -29,13 +30,13 @@ import ipykernel.iostream
 import ipykernel.kernelapp
 import zmq
 from ipykernel.zmqshell import ZMQInteractiveShell
-from rlm_inside import keeper, threads  # type: ignore[import-not-found]  # sent along
+from rlm_inside import keeper, shed, threads  # type: ignore[import-not-found]  # sent along
 from zmq.eventloop.zmqstream import ZMQStream
 
-WAKE = signal.SIGUSR1
+WAKE, BEAR = signal.SIGUSR1, signal.SIGUSR2
+MOST_BYTES, MOST_SOCKETS = 4096, 8
+"""Of a request for a child."""
 TRIES, TRY_SECONDS = 5, 0.001
-NO_KIND = 0
-"""Of file: an event queue or an event counter."""
 
 
 class Woken(SystemExit):
@@ -43,11 +44,13 @@ class Woken(SystemExit):
 
     Attributes:
         context: the context variables of the code, which a module may keep its settings in.
+        child: what the host says of the child that the process is to be; None where it goes on as the kernel.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, child: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.context = contextvars.copy_context()
+        self.child = child
 
 
 _IOPubThread: Any = ipykernel.iostream.IOPubThread  # ipykernel's types are incomplete
@@ -70,6 +73,7 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
 
     policy: dict[str, Any]
     talk: socket.socket
+    is_child = False
     _redirected: list[Any]
     on_wake: Callable[[asyncio.AbstractEventLoop], None]
 
@@ -110,13 +114,11 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
             Whether it is done, one way or the other.
 
         Raises:
-            Woken: in the copy, when it is to be the kernel.
+            Woken: in the copy, when it is to be the kernel; and in a child of it.
         """
-        for pid in list(self._copies):
-            with contextlib.suppress(ChildProcessError):  # the copy of a kernel that this one has replaced
-                if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                    continue
-            self._copies.remove(pid)
+        if self.is_child:  # it would have to be told from its parent's
+            return True
+        self._reap()
         why = threads.obstacles(self._own)
         for _ in range(0 if patient else TRIES):
             if why is not None:
@@ -130,7 +132,7 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
             self._tell(step=step, obstacle=why)
             return True
         numbers = random.getstate()  # Python seeds it anew in a fork
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE, signal.SIGINT})
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE, BEAR, signal.SIGINT})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which were looked at
             try:
@@ -144,15 +146,47 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
             self._copies.append(pid)
             return True
         self._tell(step=step, copy=True)
-        signal.sigwait({WAKE})
+        child = None
+        while child is None and signal.sigwait({WAKE, BEAR}) == BEAR:
+            child = self._bear()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        random.setstate(numbers)
-        raise Woken()
+        if child is None:
+            random.setstate(numbers)
+        raise Woken(child)
 
-    def wake(self) -> None:
-        """Become the kernel and run, in a copy that has left its event loop."""
+    def _reap(self) -> None:
+        """Wait for copies that have ended."""
+        for pid in list(self._copies):
+            with contextlib.suppress(ChildProcessError):  # the copy of a kernel that this one has replaced
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            self._copies.remove(pid)
+
+    def _bear(self) -> dict[str, Any] | None:
+        """Fork for every child that the host has asked for; returns in each what was said of it, and None here."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        while True:
+            try:
+                said, sockets, _, _ = socket.recv_fds(self.talk, MOST_BYTES, MOST_SOCKETS, socket.MSG_DONTWAIT)
+            except OSError:  # there are no more
+                return None
+            try:
+                if os.fork() == 0:
+                    return {**json.loads(said), "sockets": sockets}
+            except OSError as error:
+                self._tell(unborn=json.loads(said)["child"], why=f"no process could be made: {error.strerror}")
+            for fd in sockets:
+                os.close(fd)
+
+    def wake(self, child: dict[str, Any] | None = None) -> None:
+        """Become the kernel and run, in a copy that has left its event loop; or become a child of it."""
         keeper.die_with(os.getppid())
-        self._leave_behind()
+        paths = {f"{self.ip}-{port}" for port in self.policy["sockets"]}
+        if child is not None:
+            self._take_over(child)
+        self._leave_behind(paths)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         self.reset_io()  # what the streams still hold has been said by the process that was copied
@@ -164,8 +198,23 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
         self._connect(self.kernel)
         self.on_wake(loop)
         self.arm(self.on_wake)
-        self._tell(kernel=True)
+        self._tell(**({"kernel": True} if child is None else {"born": child["child"]}))
         self.start()
+
+    def _take_over(self, child: dict[str, Any]) -> None:
+        """Sockets, key and folder of a child."""
+        self.is_child = True
+        ports = child["ports"]
+        self.policy["sockets"] = dict(zip(map(str, ports), child["sockets"], strict=True))
+        for name, port in zip(("shell", "iopub", "stdin", "control", "hb"), ports, strict=True):
+            setattr(self, f"{name}_port", port)
+        self.session.key = child["key"].encode()
+        folder = os.path.join(self.policy["scratch"], child["folder"])
+        with contextlib.suppress(
+            OSError
+        ):  # full, or made something else by foreign code: then it works in its parent's
+            os.makedirs(folder, exist_ok=True)
+            os.chdir(folder)
 
     def _connect(self, kernel: Any) -> None:
         """Give the kernel the new sockets and threads, as `init_kernel` gave it the first ones."""
@@ -185,16 +234,20 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
         self.control_thread.start()
         self.shell_channel_thread.start()
 
-    def _leave_behind(self) -> None:
-        """Give up what belonged to the threads and sockets of the process that was copied."""
+    def _leave_behind(self, paths: set[str]) -> None:
+        """Give up what belonged to the threads and sockets of the process that was copied.
+
+        Args:
+            paths: of its sockets.
+        """
         self.io_loop.asyncio_loop.set_exception_handler(lambda *_: None)  # of the task that was left
         # one that had just arrived when the copy was made: it is the other process's
         warnings.filterwarnings("ignore", "coroutine '.*shell_main' was never awaited", RuntimeWarning)
         for owner in (self.iopub_thread, self.control_thread, self.shell_channel_thread, self):
-            _close(owner.io_loop)
+            shed.close(owner.io_loop)
         for thread in self._own:
             if thread is not threading.main_thread():
-                _empty(thread)
+                shed.empty(thread)
         pipes = set()
         for stream in self._redirected:
             stream._should_watch = False  # else it would end the thread that it had, when it is collected
@@ -202,9 +255,8 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
             os.dup2(stream._original_stdstream_copy, stream._original_stdstream_fd)
             os.close(stream._original_stdstream_copy)
         kept = {self.talk.fileno(), *self.policy["sockets"].values()}
-        paths = {f"{self.ip}-{port}" for port in self.policy["sockets"]}
         for fd in range(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0]):  # /proc/self may be another process's
-            if fd not in kept and _is_plumbing(fd, paths, pipes):
+            if fd not in kept and shed.is_plumbing(fd, paths, pipes):
                 os.close(fd)
 
     def init_io(self) -> None:
@@ -223,32 +275,6 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
             self.talk.send(json.dumps(facts).encode(), socket.MSG_DONTWAIT)
 
 
-def _close(loop: Any) -> None:
-    """A tornado loop, whose thread is gone; it still counts as running."""
-    loop.asyncio_loop._thread_id = None
-    loop.close()
-
-
-def _empty(thread: threading.Thread) -> None:
-    """The C frames of a thread that is gone hold its object for ever; they need not hold what it was about."""
-    needed = vars(threading.Thread()).keys() - {"_target", "_args", "_kwargs"}
-    for name in vars(thread).keys() - needed:
-        delattr(thread, name)
-
-
-def _is_plumbing(fd: int, paths: set[str], pipes: set[int]) -> bool:
-    """Whether the process that was copied had it for itself: ZeroMQ's queues and connections, captured output."""
-    try:
-        status = os.fstat(fd)
-        kind = stat.S_IFMT(status.st_mode)
-        if kind != stat.S_IFSOCK:
-            return kind == NO_KIND or (kind == stat.S_IFIFO and status.st_ino in pipes)
-        with socket.socket(fileno=os.dup(fd)) as found:
-            return found.family == socket.AF_UNIX and found.getsockname() in paths
-    except OSError:
-        return False
-
-
 def become(policy: dict[str, Any], talk: socket.socket) -> None:
     """Run the kernel in this process, to its end; and again where a copy of it is woken."""
     if policy["shared"]:  # the machine's terminals are not to be had: `!` goes without
@@ -264,6 +290,6 @@ def become(policy: dict[str, Any], talk: socket.socket) -> None:
         try:
             context.run(run)
         except Woken as woken:
-            context, run = woken.context, app.wake
+            context, run = woken.context, functools.partial(app.wake, woken.child)
         else:
             return
