@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Answer, Grant, ask, grant, most
-from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.asking import Answer, Grant, ask
+from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Child, Standing, Tree
 from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
@@ -22,16 +21,13 @@ from rlm_kernel.errors import ModelError, RLMError, SandboxError
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
+from rlm_kernel.purse import Purse
 from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.sandbox.sealed import Sealed
 from rlm_kernel.task import Task
 
 __all__ = ["Run"]
 
-FINAL_TOKENS = 1_000
-"""Of the message that asks for the last answer."""
-FINAL_OUTPUT = 2_048
-"""Of that answer, at most."""
 _CONCLUDED = ("timeout", "budget", "max_tokens")
 """Limits that are met on the way: one last call follows, as after those that are met between turns."""
 
@@ -68,8 +64,10 @@ class Run:
         self.calls = Calls(self._standing, task, self._beget)
         self._guard = Guard(self.ledger, tree.fatal)
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
-        first = prompt.first_message(task.question, prompt.status_line(self.ledger))
+        status = prompt.status_line(self.ledger)
+        first = prompt.first_message(task.question, f"run {name}]\n[{status}" if task.depth else status)
         self._talk = Conversation(prompt.system_prompt(task), first)
+        self._purse = Purse(model, self.ledger, self._talk)
         self._starting: asyncio.Future[None]
 
     def stop(self) -> None:
@@ -112,7 +110,10 @@ class Run:
     async def _iterate(self, *, final: bool = False) -> None:
         self._guard.check()
         request = self._talk.next()
-        granted = await self._granted(request, final=final)
+        try:
+            granted = await (self._purse.last(request) if final else self._purse.turn(request))
+        except OverdrawnError as short:
+            raise EndError(short.reason, str(short)) from None
         self.ledger.iterations += 1
         number = self.ledger.iterations
         self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
@@ -144,24 +145,6 @@ class Run:
         self._talk.unsent = seen
         self._emit(ev.IterationFinished, iteration=number, observation="" if self.calls.answer is not None else seen)
 
-    async def _granted(self, request: Request, *, final: bool) -> Grant:
-        """Leave to make this call, with enough left for the last one.
-
-        Raises:
-            EndError: there is none.
-        """
-        asked = replace(request, max_tokens=FINAL_OUTPUT) if final and self.ledger.limited else request
-        then = None if final else self._final_estimate
-        try:
-            return await grant(self.model, asked, self.ledger, known=self._talk.known, then=then, last=True)
-        except OverdrawnError as short:
-            raise EndError(short.reason, str(short)) from None
-
-    def _final_estimate(self, tokens: int) -> Estimate:
-        """What the last call can take after a turn that ends with so many tokens."""
-        said = tokens + self.task.options.max_output_chars + FINAL_TOKENS
-        return most(self.model, said, FINAL_OUTPUT, cache=True)
-
     async def _ask(self, number: int, request: Request, granted: Grant) -> tuple[Completion, tuple[str, ...]]:
         """The model's reply and the code in it. The sandbox starts meanwhile; if it cannot, the wait is over."""
 
@@ -181,8 +164,7 @@ class Run:
         if completion.stop_reason == "refusal":
             raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
         self._talk.replied(request, completion)
-        if self.ledger.limited:
-            self.ledger.hold(self._final_estimate(self._talk.known[1]))
+        self._purse.hold()
         blocks = prompt.read_code(completion.text)
         self._emit(
             ev.ModelFinished,
@@ -211,7 +193,7 @@ class Run:
         """A limit was reached: one last call for the best answer, then the end."""
         self._standing.closed = True
         self._guard.begin_final()
-        self._talk.unsent = f"{self._talk.unsent}\n\n{prompt.final_message(detail, self.task.signature)}"
+        await self._purse.shorten(prompt.final_message(detail, self.task.signature))
         try:
             await self._iterate(final=True)
             self.calls.answer = self.calls.answer or self._answer_in_prose()
@@ -234,10 +216,10 @@ class Run:
         return None
 
     # -- children ---------------------------------------------------------------------------------------------
-    def _beget(
+    async def _beget(
         self, task: Task, model: Model, variables: Mapping[str, Sealed], ledger: Ledger, name: str
     ) -> Child | None:
-        sandbox = self.sandbox.spawn()
+        sandbox = await self.sandbox.spawn()
         if sandbox is None:
             return None
         return _Child(Run(task, model, self._standing.tree, sandbox, self._on_event, name, ledger), variables)

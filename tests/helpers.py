@@ -261,6 +261,10 @@ def with_calls(
             Tree(known, given), Ledger(given), lambda kind, **facts: emitted.append((kind.__name__, facts))
         )
         task = Task("?", Signature.parse(signature), (), given)
-        return await work(Calls(standing, task, lambda *_: None))
+        return await work(Calls(standing, task, _childless))
 
     return asyncio.run(main()), emitted
+
+
+async def _childless(*_: Any) -> None:
+    """There is no sandbox for a child."""

@@ -7,7 +7,7 @@ for: when a cell has ended, so have its children.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -55,7 +55,7 @@ class Child(Protocol):
         ...
 
 
-Beget = Callable[[Task, Model, Mapping[str, Sealed], Ledger, str], Child | None]
+Beget = Callable[[Task, Model, Mapping[str, Sealed], Ledger, str], Awaitable[Child | None]]
 """Makes a child of the given name, which has not begun; None where its sandbox cannot be had."""
 
 
@@ -143,7 +143,7 @@ class Children:
                     options, waiting=group.next_waiting(), at_once=min(group.waiting + 1, options.max_children)
                 )
                 try:
-                    child = self._beget(wanted.task, model, wanted.variables, ledger, f"{run.name}.{call.number}")
+                    child = await self._beget(wanted.task, model, wanted.variables, ledger, f"{run.name}.{call.number}")
                     if child is None:
                         call.error = "no sandbox can be had for it"
                         return {"error": call.error}

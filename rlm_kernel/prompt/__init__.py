@@ -5,7 +5,7 @@ A conversation only ever grows at its end, so that a provider can cache its begi
 
 from __future__ import annotations
 
-from rlm_kernel.prompt.excerpt import Excerpt
+from rlm_kernel.prompt.excerpt import Excerpt, shortened
 from rlm_kernel.prompt.reply import read_code
 from rlm_kernel.prompt.system import system_prompt
 from rlm_kernel.prompt.turns import CellReport, final_message, first_message, no_code, observation, status_line
@@ -18,6 +18,7 @@ __all__ = [
     "no_code",
     "observation",
     "read_code",
+    "shortened",
     "status_line",
     "system_prompt",
 ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Excerpt"]
+__all__ = ["Excerpt", "shortened"]
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` characters, else its head and tail."""
+    excerpt = Excerpt(limit)
+    excerpt.add(text)
+    return excerpt.cut(limit)
 
 
 class Excerpt:

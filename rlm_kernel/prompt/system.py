@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rlm_kernel.events import Variable
 from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 
@@ -83,7 +80,7 @@ def system_prompt(task: Task) -> str:
         ),
         instructions=f"\n{signature.instructions}\n" if signature.instructions else "",
         max_iterations=options.max_iterations,
-        variables=_variables(task.variables),
+        variables=_variables(task),
     )
 
 
@@ -92,11 +89,13 @@ def submit_call(signature: Signature) -> str:
     return f"SUBMIT({', '.join(f'{f.name}=…' for f in signature.outputs)})"
 
 
-def _variables(variables: Sequence[Variable]) -> str:
-    if not variables:
-        return "No variable was handed over. SHOW_VARS() tells what the REPL holds from earlier questions."
-    lines = ["The variables of the REPL:"]
-    for v in variables:
+def _variables(task: Task) -> str:
+    lines = ["You were called by another run, for a part of its problem.\n"] if task.depth else []
+    if not task.variables:
+        earlier = " SHOW_VARS() tells what the REPL holds from earlier questions." if not task.depth else ""
+        return "\n".join([*lines, f"No variable was handed over.{earlier}"])
+    lines.append("The variables of the REPL:")
+    for v in task.variables:
         lines.append(f"\n`{v.name}`: {v.type}" + (f", {v.size}" if v.size else ""))
         if v.preview:
             lines += [f"    {line}" for line in v.preview.splitlines()]

@@ -165,8 +165,8 @@ class Sandbox(Protocol):
       and goes on from a copy that was made earlier. Returns how many steps (deliveries by `start` and cells that ended,
       counted since the first `start`) the copy holds; None when there is none. `obstacle: str` then says why.
     - `files` and `copy_files`, as `HasFiles` has them.
-    - `def spawn(self) -> Sandbox`: another one of the same kind for a child run, not started, whose code is kept apart
-      no less. It is handed `sealed.Sealed` variables. Without it `rlm_query` becomes a plain sub-call.
+    - `async def spawn(self) -> Sandbox`: another one of the same kind for a child run, not started, whose code is kept
+      apart no less. It is handed `sealed.Sealed` variables. Without it `rlm_query` becomes a plain sub-call.
     """
 
     async def put(self, variables: Mapping[str, Any]) -> None:

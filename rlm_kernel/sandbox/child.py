@@ -18,6 +18,7 @@ from jupyter_client.session import Session
 
 from rlm_kernel.errors import SandboxError
 from rlm_kernel.sandbox.files import Scratch
+from rlm_kernel.sandbox.guest.repl import CHILDREN
 from rlm_kernel.sandbox.handle import Kernel
 from rlm_kernel.sandbox.isolation.processes import Process, end_all_but
 from rlm_kernel.sandbox.isolation.provisioner import CHANNELS
@@ -31,8 +32,6 @@ __all__ = ["ChildKernel", "Offspring"]
 
 BEAR = signal.SIGUSR2
 """Has a copy read what is asked for; see `isolation/inside/kernel.py`."""
-FOLDER = ".children"
-"""Of the scratch folder, for theirs."""
 _BIRTH_SECONDS = 10.0
 
 
@@ -77,12 +76,12 @@ class ChildKernel:
             SandboxError: there is no copy of its parent, or the copy does not answer.
         """
         own = self._parent.own
-        if own is None or (copy := own.inside.copy) is None or copy.ended:
+        if own is None or (copy := own.inside.copy) is None:
             raise SandboxError("there is no copy of its parent")
         name = uuid4().hex
         ports = self._parent.next_ports(len(CHANNELS))
         self._paths = {channel: f"{self._parent.ip}-{port}" for channel, port in zip(CHANNELS, ports, strict=True)}
-        said = {"child": name, "ports": ports, "key": self._key, "folder": f"{FOLDER}/{name}"}
+        said = {"child": name, "ports": ports, "key": self._key, "folder": f"{CHILDREN}/{name}"}
         birth = own.inside.births[name] = asyncio.get_running_loop().create_future()
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(listen(path)) for path in self._paths.values()]
@@ -182,5 +181,4 @@ class Offspring:
     def kernel(self) -> Kernel:
         """One of them, not started yet."""
         own = self._parent.own
-        has_copy = own is not None and own.inside.copy is not None and not own.inside.copy.ended
-        return ChildKernel(self._parent) if has_copy else self._other()
+        return ChildKernel(self._parent) if own is not None and own.inside.has_copy else self._other()

@@ -74,7 +74,7 @@ class FakeSandbox:
         """Stage copies of the variables."""
         self._staged.update({name: _copied(name, value, self._left) for name, value in variables.items()})
 
-    def spawn(self) -> FakeSandbox:
+    async def spawn(self) -> FakeSandbox:
         """Another one, which may be given what this one has."""
         child = type(self)()
         child._left = self._namespace

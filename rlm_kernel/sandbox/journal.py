@@ -104,10 +104,10 @@ class Journal:
         """That of the sandbox inside."""
         return isolation(self.inner)
 
-    def spawn(self) -> Journal | None:
+    async def spawn(self) -> Journal | None:
         """Another sandbox of the same kind, for a child run; None where there is none."""
-        spawn: Callable[[], Sandbox] | None = getattr(self.inner, "spawn", None)
-        return Journal(spawn()) if spawn is not None else None
+        spawn: Callable[[], Awaitable[Sandbox]] | None = getattr(self.inner, "spawn", None)
+        return Journal(await spawn()) if spawn is not None else None
 
     # -- the five verbs ---------------------------------------------------------------------------------------
     async def put(self, variables: Mapping[str, Any]) -> None:

@@ -163,10 +163,11 @@ class KernelSandbox:
         self._steps = step or 0
         return step
 
-    def spawn(self) -> KernelSandbox:
+    async def spawn(self) -> KernelSandbox:
         """Another one, not started; see `Sandbox`. Where this one leaves copies it is born of them."""
         kind, process = self.kernelspec, self._process
         if isinstance(process, KernelProcess) and process.own is not None:
+            await process.own.inside.heard_of(self._steps)
             kind = Offspring(process, self._new, self.isolation)
         elsewhere = kind is not None  # of children too: that of a child is born of the same kernel
         level, net = ("auto", None) if elsewhere else (self.level, self.net or None)
@@ -205,8 +206,7 @@ class KernelSandbox:
     def network(self) -> str:
         """What went through the proxy so far, in words; empty without one."""
         traffic = self._process.traffic if self._process is not None else None
-        words = "network: {0.connections:,} connections to {1}, {0.refused:,} refused to others"
-        return words.format(traffic, self.net) if traffic is not None else ""
+        return traffic.words(self.net) if traffic is not None else ""
 
     async def files(self) -> list[ScratchFile]:
         """What its code wrote into the scratch folder; see `HasFiles.files`."""
@@ -246,8 +246,7 @@ class KernelSandbox:
     def _new(self) -> Kernel:
         if provider := provider_of(self.kernelspec):
             return provider.kernel()
-        name = self.kernelspec if isinstance(self.kernelspec, str) else None
-        return KernelProcess(name, self.level, self.limits, net=self.net)
+        return KernelProcess(str(self.kernelspec or "") or None, self.level, self.limits, net=self.net)
 
     async def _start_kernel(self, process: Kernel, handler: Handler) -> None:
         client = CellClient(process, handler, self.limits)

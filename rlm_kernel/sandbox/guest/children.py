@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,6 +29,7 @@ class Children:
         ask: has the host do something; raises `failure`.
         batch: asks plain sub-calls.
         failure: the error of a sub-call that failed.
+        folder: where the children put files, if they have the disk of this process.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class Children:
         ask: Callable[..., Any],
         batch: Callable[..., list[Any]],
         failure: type[Exception],
+        folder: str | None,
     ) -> None:
         self._namespace, self._ask, self._batch, self._failure = namespace, ask, batch, failure
+        self._folder, self._going, self._lock = folder, 0, threading.Lock()
 
     def rlm_query(self, prompt: str, *, model: str | None = None, outputs: str | None = None, **variables: Any) -> Any:
         """Have a sub-problem solved by a run of its own, with a REPL of its own, and wait for its answer.
@@ -109,11 +114,24 @@ class Children:
             return {name: seal(name, value, self._namespace) for name, value in variables.items()}
 
         calls = [{"prompt": prompt, "variables": sealed(own)} for prompt, own in wanted]
-        replies = self._ask(method, calls=calls, shared=sealed(shared), model=model, outputs=outputs)
+        request = {"calls": calls, "shared": sealed(shared), "model": model, "outputs": outputs}
+        with self._lock:
+            self._going += 1
+        try:
+            replies = self._ask(method, **request)
+        finally:
+            self._clear()
         if replies is None:  # no run is possible below this one
             prompts = [_as_text(prompt, {**shared, **own}, outputs, self._failure) for prompt, own in wanted]
             return [self._read(text, outputs) for text in self._batch(prompts, model)]
         return [self._answer(reply) for reply in replies]
+
+    def _clear(self) -> None:
+        """Remove what children wrote, once none goes on."""
+        with self._lock:
+            self._going -= 1
+            if self._folder is not None and not self._going:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _answer(self, reply: Mapping[str, Any]) -> Any:
         if "error" in reply:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from .channel import Channel
@@ -55,7 +56,7 @@ class Guest:
         self._kept |= {"__rlm__": self, "exit": refuse_exit, "quit": refuse_exit}
         self._channel = Channel(whole(shell.kernel.raw_input))
         self._channel.open()
-        self.repl = Repl(shell.user_ns, self._channel)
+        self.repl = Repl(shell.user_ns, self._channel, str(Path.cwd()))
         self._uploads = Uploads()
         self._left: dict[str, Any] = {}
         self._mend()

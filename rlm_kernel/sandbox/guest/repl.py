@@ -30,6 +30,8 @@ RESERVED = (
 )
 _HIDDEN = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 _PREVIEW = 160
+CHILDREN = ".children"
+"""The folder of child runs, in the scratch folder."""
 
 
 class SubcallError(RuntimeError):
@@ -57,14 +59,15 @@ class Repl:
     Args:
         namespace: where model code runs; the reserved names are put there and kept there.
         channel: the way to the host.
+        scratch: the folder of the code's files, where it has one.
     """
 
-    def __init__(self, namespace: dict[str, Any], channel: Channel) -> None:
+    def __init__(self, namespace: dict[str, Any], channel: Channel, scratch: str | None = None) -> None:
         self._namespace = namespace
         self._channel = channel
         self._first = dict(namespace)
         self._seen: dict[str, tuple[int, tuple[str, str, str]]] = {}
-        children = Children(namespace, self._ask, self._plain, SubcallError)
+        children = Children(namespace, self._ask, self._plain, SubcallError, scratch and f"{scratch}/{CHILDREN}")
         self._functions: dict[str, Any] = {
             "llm_query": self.llm_query,
             "llm_batch": self.llm_batch,

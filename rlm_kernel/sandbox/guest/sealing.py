@@ -15,7 +15,7 @@ from typing import Any
 
 from .describe import describe
 
-INLINE_BYTES = 16 * 2**20
+INLINE_BYTES = 32 * 2**20
 """Of a value that is sent as it is."""
 
 
@@ -90,7 +90,7 @@ def inherited(parcel: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
     if value is left or _pickled(value).digest != parcel["digest"]:
         size = parcel["size"] / 2**20
         raise LackError(
-            f"it takes {size:,.0f} MB and was made or changed in this very block; let the block end and call rlm_query "
-            f"in the next one, or pass a part of at most {INLINE_BYTES >> 20} MB"
+            f"it takes {size:,.0f} MB and was made or changed in this very block, or the REPL could not be copied "
+            f"after it was; call rlm_query in a later block, or pass a part of at most {INLINE_BYTES >> 20} MB"
         )
     return value

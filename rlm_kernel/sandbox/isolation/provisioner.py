@@ -39,7 +39,6 @@ CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 _REPORT_SECONDS = 30.0
 _WAKE_SECONDS = 10.0
 _END_SECONDS = 2.0
-_LATE_SECONDS = 1.0
 _POLL_SECONDS = 0.005
 WAKE = signal.SIGUSR1
 
@@ -200,10 +199,7 @@ class IsolatedProvisioner(KernelProvisionerBase):
         Returns:
             The step that was copied; None if there is no copy, or it does not wake: then everything is ended.
         """
-        for _ in range(int(_LATE_SECONDS / _POLL_SECONDS)):
-            if self.inside.step >= newest:
-                break
-            await asyncio.sleep(_POLL_SECONDS)
+        await self.inside.heard_of(newest)
         await asyncio.to_thread(self._end_kernel)
         copy = self.inside.copy
         if copy is not None and not copy.ended:

@@ -58,6 +58,10 @@ class Traffic:
         if what in self._unsaid or len(self._unsaid) < _NAMED:
             self._unsaid[what] = self._unsaid.get(what, 0) + 1
 
+    def words(self, net: str) -> str:
+        """All of it in a line, for a sandbox that may reach `net`."""
+        return f"network: {self.connections:,} connections to {net}, {self.refused:,} refused to others"
+
     def news(self) -> str:
         """One line on what was refused since the last time; empty for nothing."""
         said, self._unsaid = self._unsaid, {}

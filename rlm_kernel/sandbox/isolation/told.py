@@ -12,6 +12,7 @@ from rlm_kernel.sandbox.isolation.processes import Process, words_of
 
 __all__ = ["Inside"]
 
+_LATE_SECONDS, _LOOK_SECONDS = 1.0, 0.005
 _MOST_CHARS = 200
 """Of a text that foreign code may have written."""
 
@@ -82,6 +83,18 @@ class Inside:
                 birth.set_exception(SandboxError(why))
             else:
                 birth.set_result(pid)
+
+    async def heard_of(self, step: int) -> None:
+        """Wait for word of this moment, which may still be on its way; but not for long."""
+        for _ in range(int(_LATE_SECONDS / _LOOK_SECONDS)):
+            if self.step >= step:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether there is a copy that can be woken."""
+        return self.copy is not None and not self.copy.ended
 
     def woken(self) -> int:
         """The copy is the kernel from now on. Returns its step."""

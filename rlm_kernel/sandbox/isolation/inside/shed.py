@@ -16,8 +16,8 @@ NO_KIND = 0
 def close(loop: Any) -> None:
     """A tornado loop, whose thread is gone; it still counts as running.
 
-    Its epoll instance is shared with the process that was copied, which may live on: what is taken out of it here would be
-    missing there. So the loop is given another one first.
+    Its epoll instance is shared with the process that was copied, which may live on: what is taken out of it here would
+    be missing there. So the loop is given another one first.
     """
     selector = loop.asyncio_loop._selector
     if hasattr(selector._selector, "close"):  # epoll: other kinds hold nothing of the operating system's
