@@ -55,6 +55,7 @@ class ChildKernel:
     def __init__(self, parent: KernelProcess) -> None:
         self._parent = parent
         self._process: Process | None = None
+        self._copy: Process | None = None
         self._paths: dict[str, str] = {}
         self._key = uuid4().hex
         self.ended: asyncio.Future[None] | None = None
@@ -82,6 +83,8 @@ class ChildKernel:
         ports = self._parent.next_ports(len(CHANNELS))
         self._paths = {channel: f"{self._parent.ip}-{port}" for channel, port in zip(CHANNELS, ports, strict=True)}
         said = {"child": name, "ports": ports, "key": self._key, "folder": f"{CHILDREN}/{name}"}
+        self._copy = copy
+        own.inside.nurse(copy)
         birth = own.inside.births[name] = asyncio.get_running_loop().create_future()
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(listen(path)) for path in self._paths.values()]
@@ -140,6 +143,9 @@ class ChildKernel:
         process, self._process = self._process, None
         if process is not None and not process.ended:
             await asyncio.to_thread(end_all_but, (), process.pid, grouped=False)
+        copy, self._copy = self._copy, None
+        if copy is not None and self._parent.own is not None:
+            self._parent.own.inside.wean(copy)
         if self.ended is not None:
             self.ended.cancel()
         for path in self._paths.values():

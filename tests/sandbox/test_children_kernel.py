@@ -84,7 +84,7 @@ def test_fifty_children(sandbox: KernelSandbox) -> None:
     replies = [code(ask), *[child] * 50, code("print(kept)\nSUBMIT('done')")]
     played = play(replies, sandbox=sandbox, sub=str.upper, max_llm_calls=100, max_children=8)
     assert cells(played) == "True here\nhere\n"
-    assert len(processes(sandbox)) <= 4  # the keeper, the kernel and its copy; bubblewrap's own
+    assert len(processes(sandbox)) <= 5  # bubblewrap's own, the keeper, the kernel, its copy and one on its way out
 
 
 def test_children_of_threads(full: KernelSandbox) -> None:
@@ -126,15 +126,36 @@ def test_a_large_value_that_was_changed_since_is_refused(full: KernelSandbox) ->
     assert cells(played).endswith("7.0\n")
 
 
+def the_copy(sandbox: KernelSandbox) -> psutil.Process:
+    """The newest suspended copy of a kernel."""
+    assert isinstance(sandbox._process, KernelProcess)
+    assert sandbox._process.own is not None
+    copy = sandbox._process.own.inside.copy
+    assert copy is not None
+    return psutil.Process(copy.pid)
+
+
 def test_where_there_is_no_copy_another_kernel_is_started(full: KernelSandbox) -> None:
-    """A library's threads forbid copies of the parent: its children start like any kernel, as locked as it is."""
-    warm = "import polars as pl\npl.DataFrame({'a': range(100_000)}).group_by('a').len().sort('a')"
-    ask = "print(rlm_query('?', df={'a': 1}, outputs='r: str'))"
+    """It starts like any kernel, and is as locked as its parent."""
+
+    def kill(outer: Run, event: ev.Event) -> None:
+        if isinstance(event, ev.CellStarted) and (event.run, event.cell) == ("1", 2):
+            the_copy(full).kill()
+
+    ask = "import time\ntime.sleep(0.1)\nprint(rlm_query('?', df={'a': 1}, outputs='r: str'))"
     child = code(
         "try:\n    open('/etc/hostname')\nexcept OSError as e:\n    r = f'{type(e).__name__} {df}'\nSUBMIT(r=r)"
     )
-    full_ = play([code(warm), code(ask), child, code("SUBMIT('done')")], sandbox=full)
-    assert cells(full_).endswith("FileNotFoundError {'a': 1}\n")
+    played = play([code("x = 1"), code(ask), child, code("SUBMIT('done')")], sandbox=full, on=kill)
+    assert cells(played).endswith("FileNotFoundError {'a': 1}\n")
+
+
+def test_a_parent_that_cannot_be_copied_has_children_of_an_older_copy(full: KernelSandbox) -> None:
+    """A library's threads forbid new copies; what the child is given is sent."""
+    warm = "import polars as pl\npl.DataFrame({'a': range(100_000)}).group_by('a').len().sort('a')"
+    ask = "print(rlm_query('?', df=pl.DataFrame({'a': [1, 2]}), outputs='n: int'))"
+    played = play([code(warm), code(ask), code("SUBMIT(n=df['a'].sum())"), code("SUBMIT('done')")], sandbox=full)
+    assert cells(played).endswith("3\n")
 
 
 def test_a_child_that_dies_costs_that_cell_alone(sandbox: KernelSandbox) -> None:
@@ -153,11 +174,7 @@ def test_a_child_that_is_killed_from_outside(full: KernelSandbox) -> None:
 
     def kill(outer: Run, event: ev.Event) -> None:
         if isinstance(event, ev.CellOutput) and event.run == "1.1" and not killed:
-            assert isinstance(full._process, KernelProcess)
-            assert full._process.own is not None
-            copy = full._process.own.inside.copy
-            assert copy is not None
-            (child,) = psutil.Process(copy.pid).children()
+            (child,) = the_copy(full).children()
             killed.append(child.pid)
             os.kill(child.pid, signal.SIGKILL)
 

@@ -150,7 +150,7 @@ def test_while_it_resumes(journal: Lab, number: signal.Signals, monkeypatch: pyt
     monkeypatch.setattr(provisioner, "_WAKE_SECONDS", 0.5)
     journal.start()
     journal.run("x = llm_query('a')")
-    copy = eventually(lambda: provisioned(journal).inside.copy)
+    copy = eventually(lambda: provisioned(journal).inside.step == 1 and provisioned(journal).inside.copy)
     assert journal.run("import os; os._exit(1)").status == "died"
     os.kill(copy.pid, number)
     assert journal.wait(journal.sandbox.recover()).how == "replayed"

@@ -1,4 +1,4 @@
-"""When the kernel leaves a copy of itself behind: after each step, while the host is thinking.
+"""When the kernel leaves a copy of itself behind: once it is a sandbox and after each step, while the host is thinking.
 
 A step is a cell that has run or variables that were loaded; the host counts them too. Where the kernel cannot be copied
 (another kernelspec, another machine) none of this is used.
@@ -27,7 +27,7 @@ class Copies:
         self._app = kernel.parent
         self._woken = woken
         self._steps = 0
-        self._due = False
+        self._due = True
         self._timer: asyncio.TimerHandle | None = None
         handler = kernel.shell_handlers["execute_request"]
 
@@ -37,6 +37,7 @@ class Copies:
 
         kernel.shell_handlers["execute_request"] = execute_request
         self._app.arm(self._wake)
+        self._soon(_AFTER_SECONDS)
 
     def due(self) -> None:
         """A step was made."""

@@ -24,7 +24,7 @@ class Inside:
         keeper: the first process.
         kernel: the one that runs the code.
         copy: the newest suspended copy of the kernel.
-        step: the newest moment that was heard of, copied or not.
+        step: the newest moment that was heard of, copied or not; -1 before the first.
         obstacle: why that moment could not be copied; empty if it was.
         why: the reason of the kernel's end.
         reported: the first process told what holds.
@@ -37,9 +37,11 @@ class Inside:
         self.keeper: Process | None = None
         self.kernel: Process | None = None
         self.copy: Process | None = None
-        self.step = 0
+        self.step = -1
         self.obstacle = self.why = ""
         self._copied = 0
+        self._retired: list[Process] = []
+        self._nursing: list[Process] = []
         self.reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.births: dict[str, asyncio.Future[int]] = {}
         self.held: list[str] = []
@@ -126,4 +128,20 @@ class Inside:
         if step >= self._copied or self.copy is None:
             older, self.copy, self._copied = self.copy, found, step
         if older is not None:
-            older.signal(signal.SIGKILL)
+            self._retired.append(older)
+            self._bury()
+
+    def nurse(self, copy: Process) -> None:
+        """This copy has a child more, which would end with it."""
+        self._nursing.append(copy)
+
+    def wean(self, copy: Process) -> None:
+        """It has one less."""
+        self._nursing.remove(copy)
+        self._bury()
+
+    def _bury(self) -> None:
+        """End copies that are neither the newest nor needed by a child."""
+        for copy in [copy for copy in self._retired if copy not in self._nursing]:
+            self._retired.remove(copy)
+            copy.signal(signal.SIGKILL)

@@ -36,7 +36,8 @@ from zmq.eventloop.zmqstream import ZMQStream
 WAKE, BEAR = signal.SIGUSR1, signal.SIGUSR2
 MOST_BYTES, MOST_SOCKETS = 4096, 8
 """Of a request for a child."""
-TRIES, TRY_SECONDS = 5, 0.001
+TRIES, FIRST_TRIES, TRY_SECONDS = 30, 200, 0.001
+"""Without a first copy a child takes a kernel that is started from nothing, which is worth more patience."""
 
 
 class Woken(SystemExit):
@@ -120,7 +121,7 @@ class KernelApp(_App):  # type: ignore[misc]  # as above
             return True
         self._reap()
         why = threads.obstacles(self._own)
-        for _ in range(0 if patient else TRIES):
+        for _ in range(0 if patient else TRIES if self._copies else FIRST_TRIES):
             if why is not None:
                 break
             time.sleep(TRY_SECONDS)
