@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlm_kernel import FakeSandbox, Options, Usage
+from rlm_kernel import RLM, Completion, FakeSandbox, Options, Request, ScriptedModel, Usage
 from rlm_kernel import events as ev
 from rlm_kernel.budget import Ledger
 from rlm_kernel.loop import Run
@@ -308,3 +311,24 @@ def test_a_spawned_fake_inherits_large_values() -> None:
     )
     assert cells(played) == "40000000\n"
     assert isinstance(played.sandbox, FakeSandbox)
+
+
+def test_a_recorded_family_is_replayed(tmp_path: Path) -> None:
+    """Children that asked the same find their own replies again, however many run at once."""
+    ask = "r = rlm_batch([{'prompt': 'same', 'n': [n]} for n in range(5)], outputs='n: int')\nSUBMIT(r)"
+
+    class Kid(ScriptedModel):
+        async def complete(self, request: Request, on_delta: Any = None) -> Completion:
+            if request.kind == "root":
+                await asyncio.sleep(random.random() / 50)
+                first = len(request.messages) == 1
+                return Completion(code("m = llm_query(f'q{n[0]}')" if first else "SUBMIT(n=int(m[1:]) ** 2)"), "kid")
+            return await super().complete(request, on_delta)
+
+    path, expected = str(tmp_path / "family.json"), [0, 1, 4, 9, 16]
+    root = ScriptedModel([code(ask)], name="root")
+    recorded = RLM("-> r: list[int]", model=root, sub_model=Kid([], sub=str.upper), record=path, sandbox=FakeSandbox())
+    assert recorded("go").r == expected
+    for at_once in (1, 2, 5):
+        replayed = RLM("-> r: list[int]", replay=path, max_children=at_once, sandbox=FakeSandbox())
+        assert replayed("go").r == expected

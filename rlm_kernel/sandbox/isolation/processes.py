@@ -50,10 +50,12 @@ class Process:
     def when_ended(self, future: asyncio.Future[None]) -> None:
         """Have a future of the running loop done when it has ended."""
         loop, descriptor = asyncio.get_running_loop(), os.dup(self._descriptor)
+        watched = [descriptor]
 
         def end(*_: object) -> None:
-            if loop.remove_reader(descriptor):
-                os.close(descriptor)
+            while watched:  # once: its number may be another's by the next call
+                loop.remove_reader(watched[0])
+                os.close(watched.pop())
             if not future.done():
                 future.set_result(None)
 
