@@ -165,12 +165,13 @@ class KernelSandbox:
 
     async def spawn(self) -> KernelSandbox:
         """Another one, not started; see `Sandbox`. Where this one leaves copies it is born of them."""
-        kind, process = self.kernelspec, self._process
-        if isinstance(process, KernelProcess) and process.own is not None:
+        kind = self.kernelspec
+        if isinstance(process := self._process, KernelProcess) and process.own is not None:
             await process.own.inside.heard_of(self._steps)
             kind = Offspring(process, self._new, self.isolation)
-        elsewhere = kind is not None  # of children too: that of a child is born of the same kernel
-        level, net = ("auto", None) if elsewhere else (self.level, self.net or None)
+        level, net = (
+            ("auto", None) if kind is not None else (self.level, self.net or None)
+        )  # a child's are its parent's
         return KernelSandbox(kind, level=level, limits=self.limits, net=net)
 
     async def interrupt(self) -> None:

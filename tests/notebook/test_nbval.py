@@ -45,20 +45,19 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def nbval(folder: Path, mode: str) -> tuple[int, str]:
+def nbval(folder: Path, mode: str, *, plugin: bool = True) -> tuple[int, str]:
     """How pytest ends, and what it says, of the notebooks in a folder."""
     command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
     command += ["-c", os.devnull, "--nbval-cell-timeout=60", str(folder)]
+    command += ["-p", "rlm_kernel.nbval"] if plugin else []
     env = environment(folder, **({"RLM_PANEL": mode} if mode else {}))
     done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=150)
     return done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
 
 
-def copied(written: Path, folder: Path, *, hook: bool = True, **changes: str) -> Path:
+def copied(written: Path, folder: Path, **changes: str) -> Path:
     """The notebook in a folder of its own, with these texts in its saved outputs replaced; the folder."""
     shutil.copy(written, folder)
-    if hook:
-        shutil.copy(ROOT / "notebooks" / "conftest.py", folder)
     book: Any = nbformat.read(folder / "book.ipynb", as_version=4)
     for old, new in changes.items():
         for output in book.cells[2].outputs:
@@ -87,8 +86,8 @@ def test_a_changed_answer_fails(written: Path, tmp_path: Path, mode: str) -> Non
 
 
 def test_the_live_mode_is_live(written: Path, tmp_path: Path) -> None:
-    """Without our conftest nbval sees the panel alone, not the result that takes its place."""
-    status, said = nbval(copied(written, tmp_path, hook=False), "live")
+    """Without our plugin nbval sees the panel alone, not the result that takes its place."""
+    status, said = nbval(copied(written, tmp_path), "live", plugin=False)
     assert status == 1
     assert re.search(r"Missing output fields from running code: .*'text/html'", said), said
 
