@@ -169,10 +169,9 @@ class KernelSandbox:
         if isinstance(process := self._process, KernelProcess) and process.own is not None:
             await process.own.inside.heard_of(self._steps)
             kind = Offspring(process, self._new, self.isolation)
-        level, net = (
-            ("auto", None) if kind is not None else (self.level, self.net or None)
-        )  # a child's are its parent's
-        return KernelSandbox(kind, level=level, limits=self.limits, net=net)
+        elif kind is None:
+            return KernelSandbox(level=self.level, limits=self.limits, net=self.net or None)
+        return KernelSandbox(kind, limits=self.limits)  # the level of a child is its parent's
 
     async def interrupt(self) -> None:
         """Interrupt the kernel the way its kernelspec says."""
