@@ -205,8 +205,7 @@ class KernelSandbox:
     @property
     def network(self) -> str:
         """What went through the proxy so far, in words; empty without one."""
-        traffic = self._process.traffic if self._process is not None else None
-        return traffic.words(self.net) if traffic is not None else ""
+        return self._process.traffic.words(self.net) if self._process and self._process.traffic else ""
 
     async def files(self) -> list[ScratchFile]:
         """What its code wrote into the scratch folder; see `HasFiles.files`."""
