@@ -44,8 +44,10 @@ def input_bound(request: Request, known: tuple[int, int] = (0, 0)) -> int:
         known: its first messages, system prompt included, as (how many, how many tokens they have together).
     """
     count, tokens = known
-    texts = [message.content for message in request.messages[count:]] + ([] if count else [request.system])
-    return tokens + sum(len(text.encode("utf-8", "surrogatepass")) + MESSAGE_TOKENS for text in texts)
+    new = request.messages[count:]
+    texts = [message.content for message in new] + ([] if count else [request.system])
+    tokens += sum(len(text.encode("utf-8", "surrogatepass")) + MESSAGE_TOKENS for text in texts)
+    return tokens + IMAGE_TOKENS * sum(len(message.images) for message in new)
 
 
 def most(model: Model, tokens: int, output: int, *, cache: bool) -> Estimate:

@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Answer, Grant, ask, grant, most
+from rlm_kernel.asking import IMAGE_TOKENS, Answer, Grant, ask, grant, most
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
+from rlm_kernel.figures import A_TURN, Figures
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
@@ -64,6 +65,7 @@ class Run:
         self._standing = Standing(tree, self.ledger, self._emit)
         self.calls = Calls(self._standing, task.signature)
         self._guard = Guard(self.ledger, tree.fatal)
+        self._figures = Figures()
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
         first = prompt.first_message(task.question, prompt.status_line(self.ledger))
         self._talk = Conversation(prompt.system_prompt(task), first)
@@ -138,6 +140,9 @@ class Run:
             seen = f"(Your reply was cut off at its maximum length; be briefer.)\n\n{seen}"
         if repeated:
             seen = f"(Your reply was the same as the one before; do something else, or submit.)\n\n{seen}"
+        if self.task.options.see:
+            self._talk.images, told = self._figures.choose([d for r in reports for d in r.displayed])
+            seen = f"{told}\n\n{seen}" if told else seen
         self._talk.unsent = seen
         self._emit(ev.IterationFinished, iteration=number, observation="" if self.calls.answer is not None else seen)
 
@@ -156,7 +161,8 @@ class Run:
 
     def _final_estimate(self, tokens: int) -> Estimate:
         """What the last call can take after a turn that ends with so many tokens."""
-        said = tokens + self.task.options.max_output_chars + FINAL_TOKENS
+        figures = A_TURN * IMAGE_TOKENS if self.task.options.see else 0
+        said = tokens + self.task.options.max_output_chars + figures + FINAL_TOKENS
         return most(self.model, said, FINAL_OUTPUT, cache=True)
 
     async def _ask(self, number: int, request: Request, granted: Grant) -> tuple[Completion, tuple[str, ...]]:

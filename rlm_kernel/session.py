@@ -70,6 +70,8 @@ class Job:
             return cls(task, variables, replay, _by_name(replay, replay.sub_model, options))
         recording = Recording.open(options.record) if options.record else None
         model, sub_model = resolve(options.model), resolve(options.sub_model)
+        if options.see and getattr(model, "sees", None) is False:
+            raise InputError(f"--see: {model.name} takes no images; choose a model that does, or leave --see away")
         owned = tuple(m for m, given in ((model, options.model), (sub_model, options.sub_model)) if m is not given)
         recorder = None
         if recording is not None:
