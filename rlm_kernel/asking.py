@@ -12,7 +12,7 @@ from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Request
 from rlm_kernel.models.prices import ceiling, cost
 from rlm_kernel.usage import Usage
 
-__all__ = ["Answer", "Grant", "ask", "complete", "grant", "most"]
+__all__ = ["BYTES_PER_TOKEN", "IMAGE_TOKENS", "UNPRICED", "Answer", "Grant", "ask", "complete", "grant", "most"]
 
 MAX_OUTPUT = 16_000
 """Tokens of a reply, where the model does not say; it is told."""
@@ -22,8 +22,11 @@ MESSAGE_TOKENS = 16
 """Around a message, at most."""
 IMAGE_TOKENS = 4_800
 """Of one image, at most (Anthropic's documentation: width x height / 750, scaled down to at most so many)."""
-_BYTES_PER_TOKEN = 3
-"""Of a call that was broken off, whose tokens nobody tells."""
+BYTES_PER_TOKEN = 3
+"""Where nobody tells: of a call that was broken off, of one that is not made yet. English has more, numbers have fewer.
+"""
+UNPRICED = "the price of {model} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
+"""Said once of a run with a budget in dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnD
         completion = await complete(model, request, count if on_delta is not None or ledger.limited else None)
     except BaseException:  # broken off, even: what had come by then is paid for
         if received:
-            usage = Usage(input_bound(request) // _BYTES_PER_TOKEN, received // _BYTES_PER_TOKEN)
+            usage = Usage(input_bound(request) // BYTES_PER_TOKEN, received // BYTES_PER_TOKEN)
             ledger.settle(usage, cost(usage, model.name))
         raise
     price = cost(completion.usage, completion.model)

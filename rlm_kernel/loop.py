@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import IMAGE_TOKENS, Answer, Grant, ask, grant, most
+from rlm_kernel.asking import IMAGE_TOKENS, UNPRICED, Answer, Grant, ask, grant, most
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.cells import Cells
@@ -203,11 +203,7 @@ class Run:
     def _tell_unpriced(self, number: int, answer: Answer) -> None:
         """Say once that dollars cannot be limited."""
         if number == 1 and self.task.options.budget is not None and answer.cost is None:
-            name = answer.completion.model
-            text = (
-                f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
-            )
-            self._emit(ev.Note, iteration=number, text=text)
+            self._emit(ev.Note, iteration=number, text=UNPRICED.format(model=answer.completion.model))
 
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:

@@ -103,13 +103,15 @@ def money(dollars: float) -> str:
 
 
 def status(iteration: Iteration) -> str:
-    """The status of an iteration: `submitted` if a cell submitted, the first trouble of a cell, else `ok`.
+    """The status of an iteration: `submitted` if a cell (or a reply) did, the first trouble of a cell, else `ok`.
 
     One that goes on, or broke off between two cells, is `running`; one that ended without code is `none`.
     """
     found = [c.status for c in iteration.cells]
     if "submitted" in found:
         return "submitted"
+    if not found and iteration.done and iteration.reply and not iteration.observation:
+        return "submitted"  # a direct call: its reply was the answer, and nothing is to be told of it
     return next((s for s in found if s != "ok"), ("ok" if found else "none") if iteration.done else "running")
 
 
