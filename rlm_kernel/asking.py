@@ -7,12 +7,29 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.config import Options
 from rlm_kernel.errors import ModelError, RLMError
+from rlm_kernel.figures import A_TURN
 from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Request
 from rlm_kernel.models.prices import ceiling, cost
 from rlm_kernel.usage import Usage
 
-__all__ = ["BYTES_PER_TOKEN", "IMAGE_TOKENS", "UNPRICED", "Answer", "Grant", "ask", "complete", "grant", "most"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "FINAL_OUTPUT",
+    "IMAGE_TOKENS",
+    "LEAST_OUTPUT",
+    "UNPRICED",
+    "Answer",
+    "Grant",
+    "ask",
+    "complete",
+    "grant",
+    "input_bound",
+    "last_call",
+    "most",
+]
+
 
 MAX_OUTPUT = 16_000
 """Tokens of a reply, where the model does not say; it is told."""
@@ -22,6 +39,10 @@ MESSAGE_TOKENS = 16
 """Around a message, at most."""
 IMAGE_TOKENS = 4_800
 """Of one image, at most (Anthropic's documentation: width x height / 750, scaled down to at most so many)."""
+FINAL_TOKENS = 1_000
+"""Of the message that asks for the last answer."""
+FINAL_OUTPUT = 2_048
+"""Of that answer, at most."""
 BYTES_PER_TOKEN = 3
 """Where nobody tells: of a call that was broken off, of one that is not made yet. English has more, numbers have fewer.
 """
@@ -56,6 +77,12 @@ def input_bound(request: Request, known: tuple[int, int] = (0, 0)) -> int:
 def most(model: Model, tokens: int, output: int, *, cache: bool) -> Estimate:
     """The most that a call of so many tokens can take."""
     return Estimate(tokens + output, ceiling(model.name, tokens, output, cache=cache))
+
+
+def last_call(model: Model, tokens: int, options: Options) -> Estimate:
+    """What the call for the last answer of a run can take, after a turn that ends with so many tokens."""
+    figures = A_TURN * IMAGE_TOKENS if options.see else 0
+    return most(model, tokens + options.max_output_chars + figures + FINAL_TOKENS, FINAL_OUTPUT, cache=True)
 
 
 async def complete(model: Model, request: Request, on_delta: OnDelta | None = None) -> Completion:

@@ -23,6 +23,7 @@ from rlm_kernel.foreign import has_json
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model
 from rlm_kernel.models.prices import preload, window
+from rlm_kernel.render.story import about
 from rlm_kernel.task import Task
 
 __all__ = ["Direct", "hint", "message", "tokens_of"]
@@ -53,7 +54,8 @@ def hint(task: Task, variables: Mapping[str, Any]) -> str:
     if None in sizes or total > FITTING:
         return ""
     names = ", ".join(variables) if len(variables) < 4 else f"the {len(variables)} variables"
-    return f"{names} would fit into one call (about {total:,} tokens): --direct (direct=True) asks it, without any code"
+    size = f"about {about(total)} tokens"
+    return f"{names} would fit into one call ({size}): --direct (direct=True) asks it, without any code"
 
 
 def message(task: Task, variables: Mapping[str, Any], model: str) -> str:

@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import IMAGE_TOKENS, UNPRICED, Answer, Grant, ask, grant, most
+from rlm_kernel.asking import FINAL_OUTPUT, UNPRICED, Answer, Grant, ask, grant, last_call
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
-from rlm_kernel.figures import A_TURN, Figures
+from rlm_kernel.figures import Figures
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
@@ -28,10 +28,6 @@ from rlm_kernel.task import Task
 
 __all__ = ["Run"]
 
-FINAL_TOKENS = 1_000
-"""Of the message that asks for the last answer."""
-FINAL_OUTPUT = 2_048
-"""Of that answer, at most."""
 _CONCLUDED = ("timeout", "budget", "max_tokens")
 """Limits that are met on the way: one last call follows, as after those that are met between turns."""
 
@@ -161,9 +157,7 @@ class Run:
 
     def _final_estimate(self, tokens: int) -> Estimate:
         """What the last call can take after a turn that ends with so many tokens."""
-        figures = A_TURN * IMAGE_TOKENS if self.task.options.see else 0
-        said = tokens + self.task.options.max_output_chars + figures + FINAL_TOKENS
-        return most(self.model, said, FINAL_OUTPUT, cache=True)
+        return last_call(self.model, tokens, self.task.options)
 
     async def _ask(self, number: int, request: Request, granted: Grant) -> tuple[Completion, tuple[str, ...]]:
         """The model's reply and the code in it. The sandbox starts meanwhile; if it cannot, the wait is over."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
 
 __all__ = [
-    "Prose", "batches", "error_line", "fields", "headline", "mark", "money", "order", "outputs", "parts", "status",
-    "status_words", "subcalls_words", "summary", "totals", "usage_of",
+    "Prose", "about", "batches", "error_line", "fields", "headline", "mark", "money", "order", "outputs", "parts",
+    "status", "status_words", "subcalls_words", "summary", "totals", "usage_of",
 ]  # fmt: skip
 
 MARKS = {"ok": "✓", "submitted": "✓", "running": "…", "none": "·"}
@@ -100,6 +100,12 @@ def money(dollars: float) -> str:
     if 0 < dollars < 0.0001:
         return "under $0.0001"
     return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"
+
+
+def about(number: int) -> str:
+    """An estimate, its first two digits: `12,000`."""
+    digits = len(str(number)) - 2
+    return f"{round(number, -digits) if digits > 0 else number:,}"
 
 
 def status(iteration: Iteration) -> str:
