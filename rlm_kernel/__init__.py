@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from rlm_kernel.models import AnthropicModel, OpenAIModel, ScriptedModel
     from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
+    from rlm_kernel.preflight import Preflight
     from rlm_kernel.result import Result
     from rlm_kernel.rlm import RLM
     from rlm_kernel.sandbox.base import CellResult, Chunk, RefusedError, Sandbox, ScratchFile
@@ -52,6 +53,7 @@ _HOMES = {
     ),
     "models": ("AnthropicModel", "OpenAIModel", "ScriptedModel"),
     "models.base": ("Completion", "Delta", "Message", "Model", "Request"),
+    "preflight": ("Preflight",),
     "result": ("Result",),
     "rlm": ("RLM",),
     "sandbox.base": ("CellResult", "Chunk", "RefusedError", "Sandbox", "ScratchFile"),
@@ -86,6 +88,7 @@ __all__ = [
     "ModelError",
     "OpenAIModel",
     "Options",
+    "Preflight",
     "RLMError",
     "RecordingError",
     "RefusedError",

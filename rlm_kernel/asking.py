@@ -7,12 +7,29 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.config import Options
 from rlm_kernel.errors import ModelError, RLMError
+from rlm_kernel.figures import A_TURN
 from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Request
 from rlm_kernel.models.prices import ceiling, cost
 from rlm_kernel.usage import Usage
 
-__all__ = ["Answer", "Grant", "ask", "complete", "grant", "most"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "FINAL_OUTPUT",
+    "IMAGE_TOKENS",
+    "LEAST_OUTPUT",
+    "UNPRICED",
+    "Answer",
+    "Grant",
+    "ask",
+    "complete",
+    "grant",
+    "input_bound",
+    "last_call",
+    "most",
+]
+
 
 MAX_OUTPUT = 16_000
 """Tokens of a reply, where the model does not say; it is told."""
@@ -22,8 +39,17 @@ MESSAGE_TOKENS = 16
 """Around a message, at most."""
 IMAGE_TOKENS = 4_800
 """Of one image, at most (Anthropic's documentation: width x height / 750, scaled down to at most so many)."""
-_BYTES_PER_TOKEN = 3
-"""Of a call that was broken off, whose tokens nobody tells."""
+FINAL_TOKENS = 1_000
+"""Of the message that asks for the last answer."""
+FINAL_OUTPUT = 2_048
+"""Of that answer, at most."""
+CHARS_PER_TOKEN = 4
+"""Of a cell's output, as is usual; where it has more tokens it is cut short in the last call."""
+BYTES_PER_TOKEN = 3
+"""Where nobody tells: of a call that was broken off, of one that is not made yet. English has more, numbers have fewer.
+"""
+UNPRICED = "the price of {model} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
+"""Said once of a run with a budget in dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +70,22 @@ def input_bound(request: Request, known: tuple[int, int] = (0, 0)) -> int:
         known: its first messages, system prompt included, as (how many, how many tokens they have together).
     """
     count, tokens = known
-    texts = [message.content for message in request.messages[count:]] + ([] if count else [request.system])
-    return tokens + sum(len(text.encode("utf-8", "surrogatepass")) + MESSAGE_TOKENS for text in texts)
+    new = request.messages[count:]
+    texts = [message.content for message in new] + ([] if count else [request.system])
+    tokens += sum(len(text.encode("utf-8", "surrogatepass")) + MESSAGE_TOKENS for text in texts)
+    return tokens + IMAGE_TOKENS * sum(len(message.images) for message in new)
 
 
 def most(model: Model, tokens: int, output: int, *, cache: bool) -> Estimate:
     """The most that a call of so many tokens can take."""
     return Estimate(tokens + output, ceiling(model.name, tokens, output, cache=cache))
+
+
+def last_call(model: Model, tokens: int, options: Options) -> Estimate:
+    """What the call for the last answer of a run can take, after a turn that ends with so many tokens."""
+    figures = A_TURN * IMAGE_TOKENS if options.see else 0
+    output = options.max_output_chars // CHARS_PER_TOKEN
+    return most(model, tokens + output + figures + FINAL_TOKENS, FINAL_OUTPUT, cache=True)
 
 
 async def complete(model: Model, request: Request, on_delta: OnDelta | None = None) -> Completion:
@@ -168,7 +203,7 @@ async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnD
         completion = await complete(model, request, count if on_delta is not None or ledger.limited else None)
     except BaseException:  # broken off, even: what had come by then is paid for
         if received:
-            usage = Usage(input_bound(request) // _BYTES_PER_TOKEN, received // _BYTES_PER_TOKEN)
+            usage = Usage(input_bound(request) // BYTES_PER_TOKEN, received // BYTES_PER_TOKEN)
             ledger.settle(usage, cost(usage, model.name))
         raise
     price = cost(completion.usage, completion.model)

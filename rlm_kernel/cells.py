@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rlm_kernel import events as ev
 from rlm_kernel.calls import Calls
@@ -84,9 +85,12 @@ class Cells:
         self._calls.standing.where = (iteration, number)
         self._emit(ev.CellStarted, iteration=iteration, cell=number, code=code)
         output = Excerpt(self._options.max_output_chars)
+        displayed: list[Mapping[str, Any]] = []
 
         def on_chunk(chunk: Chunk) -> None:
             output.add(chunk.text)
+            if chunk.data and self._options.see:
+                displayed.append(chunk.data)
             self._emit(
                 ev.CellOutput, iteration=iteration, cell=number, kind=chunk.kind, text=chunk.text, data=chunk.data
             )
@@ -111,7 +115,8 @@ class Cells:
         if result.status == "died":
             over = status == "submitted" or end is not None
             note = f"{note} {await self._recover(iteration, result.detail, over=over)}"
-        report = CellReport(number, status, output, result.changed, result.removed, result.restored, note.strip())
+        changes = result.changed, result.removed, result.restored
+        report = CellReport(number, status, output, *changes, note.strip(), tuple(displayed))
         if isinstance(end, EndError):
             end.reports = [report]
             if self._sandbox.behind:

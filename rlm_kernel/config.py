@@ -99,6 +99,14 @@ class Options:
     )
     record: str | None = _option(None, "write every model reply to this file", metavar="FILE")
     replay: str | None = _option(None, "answer from this recording instead of a model", metavar="FILE")
+    see: bool = _option(
+        False,
+        "show the model the figures that its code displays (PNG and JPEG), at most 3 a turn",
+    )
+    direct: bool = _option(
+        False,
+        "ask the model once, with the variables as text in the prompt, for what fits into one call: no code is run",
+    )
     fresh: bool = _option(False, "start with an empty sandbox")
     quiet: bool = _option(False, "show the answer alone")
     verbose: bool = _option(False, "print the run as text while it goes on")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm_kernel.models.base import Completion, Message, Request
+from rlm_kernel.models.base import Completion, Image, Message, Request
 
 __all__ = ["Conversation"]
 
@@ -16,18 +16,20 @@ class Conversation:
 
     Attributes:
         unsent: the next message to the model.
+        images: the pictures that belong to it.
         known: the first messages of which the tokens are known, as (how many, how many tokens): a provider tells them
             with its reply.
     """
 
     def __init__(self, system: str, first: str) -> None:
         self.system, self.unsent = system, first
+        self.images: tuple[Image, ...] = ()
         self.known = (0, 0)
         self._messages: list[Message] = []
 
     def next(self) -> Request:
         """What is to be asked next."""
-        return Request((*self._messages, Message("user", self.unsent)), self.system)
+        return Request((*self._messages, Message("user", self.unsent, self.images)), self.system)
 
     def replied(self, request: Request, completion: Completion) -> None:
         """Take the reply to `next`."""

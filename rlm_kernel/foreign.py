@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
-__all__ = ["foreign_type", "plain"]
+__all__ = ["foreign_type", "from_json", "has_json", "plain"]
 
 _LIBRARIES = {
     "DataFrame": "pandas",
@@ -24,6 +25,7 @@ _LIBRARIES = {
     "polars.DataFrame": "polars",
     "pyarrow.Table": "pyarrow",
 }
+_NAMED = re.compile(r"\b(DataFrame|Series|ndarray|Table)\b")
 _FOREIGN = {
     ("pandas", "DataFrame"),
     ("pandas", "Series"),
@@ -66,6 +68,34 @@ def _convert(value: Any, kind: type, library: str) -> Any:
     if arrived == "Series" and kind.__name__ == "ndarray":
         return value.to_numpy()
     raise ValueError(f"submit a {library} {kind.__name__}, not a {arrived}")
+
+
+def _is_foreign(kind: Any) -> bool:
+    return any(isinstance(about, PlainValidator) for about in getattr(kind, "__metadata__", ()))
+
+
+def has_json(kind: Any, annotation: str) -> bool:
+    """Whether a value of this type can be made from JSON: tables and arrays only where they are the whole of it."""
+    return _is_foreign(kind) or isinstance(kind, type) or not _NAMED.search(annotation)
+
+
+def from_json(value: Any, kind: Any, annotation: str) -> Any:
+    """What JSON has of a table or an array, as what the sandbox would send; anything else as it is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _is_foreign(kind):
+        return value
+    try:
+        match annotation.rpartition(".")[2]:
+            case "ndarray":
+                return importlib.import_module("numpy").array(value)
+            case "Series":
+                return importlib.import_module("pandas").Series(value)
+        return importlib.import_module("pandas").DataFrame(value)
+    except Exception as error:  # noqa: BLE001 - whatever the library makes of it
+        raise ValueError(f"that is no {annotation}: {type(error).__name__}: {error}") from None
 
 
 def plain(value: Any, annotation: str) -> Any:

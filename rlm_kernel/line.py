@@ -12,7 +12,7 @@ from IPython.core.magic_arguments import argument
 from rlm_kernel.config import Options, parse_value
 from rlm_kernel.errors import InputError, closest
 
-__all__ = ["OPTIONS", "option_arguments", "parse", "unquoted"]
+__all__ = ["OPTIONS", "Line", "option_arguments", "parse", "unquoted"]
 
 OPTIONS = {f.name: f for f in dataclasses.fields(Options)}
 _ON_THE_LINE = [f for f in OPTIONS.values() if f.name != "verbose"]
@@ -49,8 +49,23 @@ def _bare(word: str) -> str:
     return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
 
 
-def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
-    """The name to bind, the options that were given, and the signature."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """What the line says."""
+
+    out: str
+    """The name to bind."""
+    options: dict[str, Any]
+    signature: str
+    dry_run: bool
+
+
+def parse(parser: Any, line: str) -> Line:
+    """Read the line.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
     mine, words = [], []
     pending = iter(_words(line))
@@ -75,4 +90,4 @@ def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
     out = args["out"]
     if not out.isidentifier() or keyword.iskeyword(out):
         raise InputError(f"-o takes a name to bind the result to, not {out!r}")
-    return out, given, " ".join(words)
+    return Line(out, given, " ".join(words), args["dry_run"])

@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Answer, Grant, ask
+from rlm_kernel.asking import UNPRICED, Answer, Grant, ask
 from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Child, Standing, Tree
 from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
+from rlm_kernel.figures import Figures
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
@@ -63,6 +64,7 @@ class Run:
         self._standing = Standing(tree, self.ledger, self._emit, name)
         self.calls = Calls(self._standing, task, self._beget)
         self._guard = Guard(self.ledger, tree.fatal)
+        self._figures = Figures()
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
         status = prompt.status_line(self.ledger)
         first = prompt.first_message(task.question, f"run {name}]\n[{status}" if task.depth else status)
@@ -142,6 +144,9 @@ class Run:
             seen = f"(Your reply was cut off at its maximum length; be briefer.)\n\n{seen}"
         if repeated:
             seen = f"(Your reply was the same as the one before; do something else, or submit.)\n\n{seen}"
+        if self.task.options.see:
+            self._talk.images, told = self._figures.choose([d for r in reports for d in r.displayed])
+            seen = f"{told}\n\n{seen}" if told else seen
         self._talk.unsent = seen
         self._emit(ev.IterationFinished, iteration=number, observation="" if self.calls.answer is not None else seen)
 
@@ -182,11 +187,7 @@ class Run:
     def _tell_unpriced(self, number: int, answer: Answer) -> None:
         """Say once that dollars cannot be limited."""
         if number == 1 and not self.task.depth and self.task.options.budget is not None and answer.cost is None:
-            name = answer.completion.model
-            text = (
-                f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
-            )
-            self._emit(ev.Note, iteration=number, text=text)
+            self._emit(ev.Note, iteration=number, text=UNPRICED.format(model=answer.completion.model))
 
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:

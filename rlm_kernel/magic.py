@@ -16,6 +16,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.display import display
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Float, Int, TraitError, TraitType, Unicode
 from traitlets.config import Configurable
@@ -27,6 +28,7 @@ from rlm_kernel.errors import AuthenticationError, InputError, InterruptedRunErr
 from rlm_kernel.line import OPTIONS, option_arguments, parse
 from rlm_kernel.manage import FILE_OPTIONS, WORDS, Sandboxes, word_arguments
 from rlm_kernel.manage import stop as stop_run
+from rlm_kernel.preflight import preflight
 from rlm_kernel.result import Result
 from rlm_kernel.session import Job
 from rlm_kernel.signature import Signature
@@ -93,6 +95,11 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         "and enums",
     )
     @argument("-o", "--out", metavar="NAME", default="rlm_result", help="bind the result to NAME (default: rlm_result)")
+    @argument(
+        "--dry-run",
+        action="store_true",
+        help="start nothing and ask nothing: show what the question would take and send, and bind that (a Preflight)",
+    )
     @option_arguments
     def ask(self, line: str, cell: str) -> None:
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
@@ -114,17 +121,23 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """
         names = {**self._notebook, **_locals_of_caller()}
         with _usage_errors():
-            out, given, text = parse(self.ask.parser, line)
-            options = defaults().merged(given)
-            signature = Signature.parse(text, names)
+            said = parse(self.ask.parser, line)
+            out, options = said.out, defaults().merged(said.options)
+            signature = Signature.parse(said.signature, names)
             variables = _look_up(signature, names)
-            job = Job.prepare(cell.removesuffix("\n"), signature, variables, options)
+            question = cell.removesuffix("\n")
+            silent = cell.rstrip().endswith(";")
+            if said.dry_run:
+                self._notebook[out] = preflight(question, signature, variables, options)
+                if not silent:
+                    display(self._notebook[out])
+                return
+            job = Job.prepare(question, signature, variables, options)
             session, story = self._sandboxes.session(options), Trajectory()
 
             def stop() -> None:
                 stop_run(session, job)
 
-            silent = cell.rstrip().endswith(";")
             view = View(story, stop, quiet=options.quiet, verbose=options.verbose, silent=silent)
         try:
             with _usage_errors():

@@ -5,19 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlm_kernel import prompt
-from rlm_kernel.asking import Grant, grant, most
+from rlm_kernel.asking import FINAL_OUTPUT, Grant, grant, last_call
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.models.base import Model, Request
 
 __all__ = ["Purse"]
 
-FINAL_TOKENS = 1_000
-"""Of the message that asks for the last answer."""
-FINAL_OUTPUT = 2_048
-"""Of that answer, at most."""
-CHARS_PER_TOKEN = 4
-"""Of a cell's output, as is usual; where it has more tokens it is cut short in the last call."""
 SHORT_CHARS = 4_000
 """Of the message before the last call, where more would be too dear."""
 
@@ -70,5 +64,4 @@ class Purse:
 
     def _last_estimate(self, tokens: int) -> Estimate:
         """What the last call can take after a turn that ends with so many tokens."""
-        said = self._ledger.options.max_output_chars // CHARS_PER_TOKEN + FINAL_TOKENS
-        return most(self._model, tokens + said, FINAL_OUTPUT, cache=True)
+        return last_call(self._model, tokens, self._ledger.options)

@@ -21,14 +21,11 @@ if TYPE_CHECKING:
     from rlm_kernel.trajectory import Iteration, Trajectory
     from rlm_kernel.usage import Usage
 
-__all__ = ["Answer", "Result"]
+__all__ = ["Answer", "Result", "Shown"]
 
 
-class _Shown:
-    """Shows a trajectory in three forms; the subclasses say which."""
-
-    def __init__(self, trajectory: Trajectory) -> None:
-        self._trajectory = trajectory
+class Shown:
+    """Shows itself in three forms; the subclasses say which."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         made = {"text/html": self._html, "text/markdown": self._markdown, "text/plain": self.__repr__}
@@ -45,7 +42,14 @@ class _Shown:
         raise NotImplementedError
 
 
-class Answer(_Shown):
+class _Story(Shown):
+    """Shows a trajectory."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._trajectory = trajectory
+
+
+class Answer(_Story):
     """The answer fields of a run alone, for display."""
 
     def __repr__(self) -> str:
@@ -58,7 +62,7 @@ class Answer(_Shown):
         return answer_markdown(self._trajectory)
 
 
-class Result(_Shown):
+class Result(_Story):
     """The outcome of a run: `result.answer` and every other output field as attributes.
 
     A field that was not answered, because a limit ended the run first, is None. A field that shares its name with an

@@ -11,8 +11,9 @@ from typing import Any, Self
 
 from rlm_kernel import background
 from rlm_kernel import events as ev
-from rlm_kernel.config import defaults
+from rlm_kernel.config import Options, defaults
 from rlm_kernel.errors import InputError, closest
+from rlm_kernel.preflight import Preflight, preflight
 from rlm_kernel.render.live import TextView
 from rlm_kernel.result import Result
 from rlm_kernel.sandbox.base import ScratchFile
@@ -92,6 +93,14 @@ class RLM:
             lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
         )
 
+    def preflight(self, question: str | None = None, /, **inputs: Any) -> Preflight:
+        """What the same call would take and send; nothing is started, nothing asked, and no key is needed.
+
+        Raises:
+            InputError: the call is wrong.
+        """
+        return preflight(*self._checked(question, inputs), self._current)
+
     def start(self) -> None:
         """Start the sandbox now, so that the first call need not wait for it (it starts with that call otherwise)."""
         background.call(self._session.start())
@@ -141,7 +150,16 @@ class RLM:
     ) -> None:
         self.close()
 
+    @property
+    def _current(self) -> Options:
+        """The options; defaults may have been configured since this object was made."""
+        return defaults().merged(self._given)
+
     def _prepare(self, question: str | None, inputs: Mapping[str, Any]) -> Job:
+        return Job.prepare(*self._checked(question, inputs), self._current)
+
+    def _checked(self, question: str | None, inputs: Mapping[str, Any]) -> tuple[str, Signature, dict[str, Any]]:
+        """The question, what is to come of it, and the variables it is about."""
         names = [f.name for f in self.signature.inputs]
         variables = dict(inputs)
         if question is None:
@@ -155,11 +173,10 @@ class RLM:
             raise InputError(f"'{unknown[0]}' is no input of '{self.signature}'{closest(unknown[0], names)}")
         if missing := [n for n in names if n not in variables]:
             raise InputError(f"'{self.signature}' also needs {', '.join(missing)}")
-        # defaults may have been configured since this object was made
-        return Job.prepare(question, self.signature, variables, defaults().merged(self._given))
+        return question, self.signature, variables
 
     def _deliver(self, story: Trajectory) -> ev.OnEvent:
-        view = TextView.terminal() if defaults().merged(self._given).verbose else None
+        view = TextView.terminal() if self._current.verbose else None
 
         def deliver(event: ev.Event) -> None:
             if view is not None:

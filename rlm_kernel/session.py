@@ -15,12 +15,13 @@ from typing import Any
 from rlm_kernel import events as ev
 from rlm_kernel.calls import Tree
 from rlm_kernel.config import Options
+from rlm_kernel.direct import Direct, hint, message
 from rlm_kernel.errors import InputError, RecordingError, RLMError
 from rlm_kernel.loop import Run
 from rlm_kernel.models import Recording, RunRecorder, resolve
 from rlm_kernel.models.base import Model
 from rlm_kernel.models.prices import preload
-from rlm_kernel.prompt import system_prompt
+from rlm_kernel.prompt import direct_system, system_prompt
 from rlm_kernel.result import Result
 from rlm_kernel.sandbox.base import Sandbox, ScratchFile, nobody, with_files
 from rlm_kernel.sandbox.guest.describe import describe
@@ -32,7 +33,7 @@ from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 from rlm_kernel.trajectory import Trajectory
 
-__all__ = ["Job", "Session", "limits_of", "sandbox_of"]
+__all__ = ["Job", "Session", "limits_of", "sandbox_of", "task_of"]
 
 
 @dataclass(slots=True)
@@ -46,7 +47,9 @@ class Job:
     recorder: RunRecorder | None = None
     owned: tuple[Model, ...] = ()
     """Models that were made for this job and are closed with it."""
-    run: Run | None = None
+    data: str = ""
+    """The first message of a direct call; empty where there is a run."""
+    run: Run | Direct | None = None
     stopped: bool = False
 
     @classmethod
@@ -56,26 +59,23 @@ class Job:
         Raises:
             InputError, AuthenticationError, RecordingError: one line that says what to do.
         """
-        if not question.strip():
-            raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
-        if isinstance(options.sandbox, str):
-            check_sandbox(options.sandbox)
-        described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
-        task = Task(question, signature, described, options)
-        if options.replay and options.record:
-            raise InputError("record and replay exclude each other: a replay asks no model")
+        task = task_of(question, signature, variables, options)
         if options.replay:
-            system = system_prompt(task)
+            system = direct_system(signature) if options.direct else system_prompt(task)
             replay = Recording.load(options.replay).replay(question=question, signature=str(signature), system=system)
-            return cls(task, variables, replay, _by_name(replay, replay.sub_model, options))
+            data = message(task, variables, replay.name) if options.direct else ""
+            return cls(task, variables, replay, _by_name(replay, replay.sub_model, options), data=data)
         recording = Recording.open(options.record) if options.record else None
         model, sub_model = resolve(options.model), resolve(options.sub_model)
+        if options.see and getattr(model, "sees", None) is False:
+            raise InputError(f"--see: {model.name} takes no images; choose a model that does, or leave --see away")
+        data = message(task, variables, model.name) if options.direct else ""
         owned = tuple(m for m, given in ((model, options.model), (sub_model, options.sub_model)) if m is not given)
         recorder = None
         if recording is not None:
             recorder = recording.recorder(question=question, signature=str(signature), sub_model=sub_model.name)
             model, sub_model = recorder.wrap(model), recorder.wrap(sub_model)
-        return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned)
+        return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned, data)
 
     def save(self) -> None:
         """Write the recording, if there is one.
@@ -96,6 +96,22 @@ class Job:
         """Release what was made for the job."""
         for model in self.owned:
             await model.close()
+
+
+def task_of(question: str, signature: Signature, variables: Mapping[str, Any], options: Options) -> Task:
+    """A checked question; no model and no file is looked at yet.
+
+    Raises:
+        InputError: it is empty, or options exclude each other.
+    """
+    if not question.strip():
+        raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
+    if isinstance(options.sandbox, str):
+        check_sandbox(options.sandbox)
+    if options.replay and options.record:
+        raise InputError("record and replay exclude each other: a replay asks no model")
+    described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
+    return Task(question, signature, described, options)
 
 
 def _by_name(model: Model, sub_model: Model, options: Options) -> dict[str | None, Model]:
@@ -146,6 +162,7 @@ class Session:
         self._journal = Journal(self.sandbox)
         self._turn = asyncio.Lock()
         self._active: Job | None = None
+        self._hinted = False
 
     async def run(self, job: Job, on_event: ev.OnEvent, trajectory: Trajectory) -> Result:
         """Answer one question.
@@ -162,18 +179,27 @@ class Session:
             RLMError: the model or the sandbox failed, or the recording could not be written; `result` holds the
                 trajectory so far.
         """
+        told = self._hint(job)
 
         def emit(event: ev.Event) -> None:
+            nonlocal told
             trajectory.add(event)
             on_event(event)
+            if told and isinstance(event, ev.IterationStarted):
+                note, told = ev.Note(run=event.run, at=event.at, iteration=event.iteration, text=told), ""
+                emit(note)
 
         try:
             async with self._turn:
                 self._active = job
                 if job.task.options.fresh:
                     await self.reset()
-                await self._journal.put(job.variables)
-                job.run = Run(job.task, job.model, Tree(job.models, job.task.options), self._journal, emit)
+                tree = Tree(job.models, job.task.options)
+                if job.data:
+                    job.run = Direct(job.task, job.data, job.model, tree, emit)
+                else:
+                    await self._journal.put(job.variables)
+                    job.run = Run(job.task, job.model, tree, self._journal, emit)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
                 self.last = trajectory
@@ -190,6 +216,12 @@ class Session:
                 self._active = None
             await job.close()
         return Result(trajectory)
+
+    def _hint(self, job: Job) -> str:
+        """That a direct call would do, once; nothing where no model is paid."""
+        told = "" if self._hinted or job.task.options.replay else hint(job.task, job.variables)
+        self._hinted = self._hinted or bool(told)
+        return told
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first run."""

@@ -64,7 +64,10 @@ def build(name: str) -> None:
     recording.unlink(missing_ok=True)
     notebook: Any = nbformat.read(path, as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    cells = [SETUP.format(name=name), *(source.replace("--replay", "--record").replace("replay=", "record=") for source in code)]
+    cells = [
+        SETUP.format(name=name),
+        *(source.replace("--replay", "--record").replace("replay=", "record=") for source in code),
+    ]
     run(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=notebook.metadata))
     document = json.loads(recording.read_text(encoding="utf-8"))
     document["note"] = NOTE.format(name=name)

@@ -7,7 +7,7 @@ import re
 from rlm_kernel.errors import InputError, closest
 from rlm_kernel.models._provider import RESTART
 from rlm_kernel.models.anthropic import AnthropicModel
-from rlm_kernel.models.base import Completion, Delta, Message, Model, OnDelta, Request, Usage
+from rlm_kernel.models.base import Completion, Delta, Image, Message, Model, OnDelta, Request, Usage
 from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.models.prices import cost
 from rlm_kernel.models.replay import Recording, ReplayModel, RunRecorder
@@ -18,6 +18,7 @@ __all__ = [
     "AnthropicModel",
     "Completion",
     "Delta",
+    "Image",
     "Message",
     "Model",
     "OnDelta",

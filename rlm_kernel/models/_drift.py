@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rlm_kernel.models.base import Message
+    from rlm_kernel.models.base import Image, Message
 
 __all__ = ["difference", "mask", "masked", "rendered", "shared", "shorten"]
 
@@ -33,14 +33,19 @@ def mask(text: str) -> str:
 
 def masked(system: str, messages: Iterable[Message]) -> tuple[str, ...]:
     """What two requests must have in common to be the same."""
-    return (mask(system), *(f"{message.role}:{mask(message.content)}" for message in messages))
+    return (mask(system), *(f"{message.role}:{mask(message.content)}{_images(message.images)}" for message in messages))
 
 
 def rendered(system: str, messages: Iterable[Message]) -> str:
     """A request as one text, for a diff."""
     parts = [f"[system]\n{system}"] if system else []
-    parts += [f"[{message.role}]\n{message.content}" for message in messages]
+    parts += [f"[{message.role}]\n{message.content}{_images(message.images)}" for message in messages]
     return mask("\n".join(parts))
+
+
+def _images(images: Sequence[Image]) -> str:
+    """What stands for pictures: their digests."""
+    return "".join(f"\n{image}" for image in images)
 
 
 def difference(recorded: str, asked: str) -> str:

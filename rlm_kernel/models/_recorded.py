@@ -1,7 +1,8 @@
 """What a recording holds, and how it is written as JSON that people can read and `git diff` can show.
 
 Values only; files are opened in `replay.py`. Text of several lines is a list of its lines; everything at its default
-is left out; a conversation is stored once, each turn with only the messages that are new.
+is left out; a conversation is stored once, each turn with only the messages that are new. Of a picture that was shown
+to a model its digest is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rlm_kernel.models.base import Completion, Message, Usage
+from rlm_kernel.models.base import Completion, Image, Message, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -116,7 +117,7 @@ def _system(system: str) -> dict[str, Any]:
 
 
 def _call(call: Call) -> dict[str, Any]:
-    messages = [{message.role: _lines(message.content)} for message in call.messages]
+    messages = [{message.role: _lines(message.content), **_images(message)} for message in call.messages]
     match call.outcome:
         case Completion() as reply:
             return {"messages": messages, "reply": _reply(reply)}
@@ -125,13 +126,19 @@ def _call(call: Call) -> dict[str, Any]:
     raise ValueError("a call under way cannot be written down")
 
 
+def _images(message: Message) -> dict[str, Any]:
+    shown = [{"media_type": image.media_type, "sha256": image.digest} for image in message.images]
+    return {"images": shown} if shown else {}
+
+
 def _read_call(data: Mapping[str, Any]) -> Call:
     messages = []
     for message in data["messages"]:
-        ((role, content),) = message.items()
+        images = tuple(Image(i["media_type"], digest=i["sha256"]) for i in message.get("images", ()))
+        ((role, content),) = ((key, value) for key, value in message.items() if key != "images")
         if role not in {"user", "assistant"}:
             raise ValueError(f"no such role: {role}")
-        messages.append(Message(role, _text(content)))
+        messages.append(Message(role, _text(content), images))
     if "error" in data:
         error = data["error"]
         return Call(tuple(messages), Failed(str(error["type"]), _text(error["message"])))

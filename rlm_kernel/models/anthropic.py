@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_kernel.errors import AuthenticationError, InputError
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     import anthropic
 
-    from rlm_kernel.models.base import OnDelta, Request
+    from rlm_kernel.models.base import Image, OnDelta, Request
 
 __all__ = ["AnthropicModel"]
 
@@ -67,6 +69,11 @@ class AnthropicModel:
 
     def __repr__(self) -> str:
         return f"AnthropicModel({self.name!r})"
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes images: all but the first generations do."""
+        return not re.match(r"claude-(instant|[12]\b)", self.name)
 
     def check(self) -> None:
         """Find out that the key is missing before anything is sent.
@@ -127,7 +134,10 @@ class AnthropicModel:
         users = [place for place, message in enumerate(request.messages) if message.role == "user"]
         marked = set(users[-2:]) if request.cache else set()
         messages = [
-            {"role": message.role, "content": [_block(message.content, cache=place in marked)]}
+            {
+                "role": message.role,
+                "content": [*map(_picture, message.images), _block(message.content, cache=place in marked)],
+            }
             for place, message in enumerate(request.messages)
         ]
         fields: dict[str, Any] = {"model": self.name, "max_tokens": self.max_tokens, "messages": messages}
@@ -143,6 +153,12 @@ def _block(text: str, *, cache: bool) -> dict[str, Any]:
     if cache and text.strip():  # the API refuses a breakpoint on an empty block
         block["cache_control"] = {"type": "ephemeral"}
     return block
+
+
+def _picture(image: Image) -> dict[str, Any]:
+    """Pictures stand before the text about them, as Anthropic advises, and before the breakpoint."""
+    data = base64.b64encode(image.data).decode("ascii")
+    return {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": data}}
 
 
 def _completion(message: anthropic.types.Message) -> Completion:

@@ -5,21 +5,42 @@ No provider's type crosses this border. A model holds no conversation: every req
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from rlm_kernel.usage import Usage
 
-__all__ = ["Completion", "Delta", "Message", "Model", "OnDelta", "Request", "Usage"]
+__all__ = ["Completion", "Delta", "Image", "Message", "Model", "OnDelta", "Request", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a message. Two are the same when their bytes are."""
+
+    media_type: str
+    """`image/png` or `image/jpeg`."""
+    data: bytes = field(default=b"", repr=False, compare=False)
+    """Empty in what was read from a recording, which keeps the digest alone."""
+    digest: str = ""
+    """SHA-256 of the bytes, in hexadecimal."""
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            object.__setattr__(self, "digest", hashlib.sha256(self.data).hexdigest())
+
+    def __str__(self) -> str:
+        return f"[{self.media_type} {self.digest}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, as text."""
+    """One turn of a conversation: text, and pictures that belong to it."""
 
     role: Literal["user", "assistant"]
     content: str
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +89,8 @@ class Model(Protocol):
 
     A model may have more, all of it optional: `max_tokens: int`, the longest reply that it is asked for when a request
     does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
-    when a budget is nearly used up. A budget holds as far as a model keeps to `Request.max_tokens`.
+    when a budget is nearly used up; `sees: bool`, False for one that takes no images, which is then said before a run
+    that would show it some. A budget holds as far as a model keeps to `Request.max_tokens`.
     """
 
     @property

@@ -6,7 +6,9 @@ but the text and the reason why it ended.
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types import CompletionUsage
 
-    from rlm_kernel.models.base import OnDelta, Request
+    from rlm_kernel.models.base import Message, OnDelta, Request
 
 __all__ = ["OpenAIModel"]
 
@@ -64,6 +66,11 @@ class OpenAIModel:
     def __repr__(self) -> str:
         return f"OpenAIModel({self.name!r})"
 
+    @property
+    def sees(self) -> bool:
+        """Whether it takes images: False where that is known not to be so."""
+        return not re.match(r"gpt-3\.5|o1-(mini|preview)|o3-mini", self.name)
+
     def check(self) -> None:
         """Find out before anything is sent that the package or the key is missing.
 
@@ -105,7 +112,7 @@ class OpenAIModel:
 
     async def _stream(self, client: openai.AsyncOpenAI, request: Request) -> AsyncGenerator[Delta | Completion, None]:
         messages: list[Any] = [{"role": "system", "content": sendable(request.system)}] if request.system else []
-        messages += [{"role": message.role, "content": sendable(message.content)} for message in request.messages]
+        messages += [{"role": message.role, "content": _content(message)} for message in request.messages]
         text, thinking, model, usage = [], [], self.name, Usage()
         ended: str | None = None
         async with await client.chat.completions.create(
@@ -131,6 +138,15 @@ class OpenAIModel:
                     ended = "content_filter" if delta.refusal else choice.finish_reason or ended
         if ended is not None:
             yield Completion("".join(text), model, usage, "".join(thinking), _STOP.get(ended, "end"))
+
+
+def _content(message: Message) -> Any:
+    """Text alone as such, which every server takes; with pictures as parts."""
+    text = sendable(message.content)
+    if not message.images:
+        return text
+    urls = [f"data:{i.media_type};base64,{base64.b64encode(i.data).decode('ascii')}" for i in message.images]
+    return [*({"type": "image_url", "image_url": {"url": url}} for url in urls), {"type": "text", "text": text}]
 
 
 def _is_openai(host: str) -> bool:

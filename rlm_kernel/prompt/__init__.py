@@ -5,6 +5,7 @@ A conversation only ever grows at its end, so that a provider can cache its begi
 
 from __future__ import annotations
 
+from rlm_kernel.prompt.direct import answer_of, direct_mend, direct_message, direct_system
 from rlm_kernel.prompt.excerpt import Excerpt, shortened
 from rlm_kernel.prompt.reply import read_code
 from rlm_kernel.prompt.system import system_prompt
@@ -13,6 +14,10 @@ from rlm_kernel.prompt.turns import CellReport, final_message, first_message, no
 __all__ = [
     "CellReport",
     "Excerpt",
+    "answer_of",
+    "direct_mend",
+    "direct_message",
+    "direct_system",
     "final_message",
     "first_message",
     "no_code",

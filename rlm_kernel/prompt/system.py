@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlm_kernel.figures import A_RUN, A_TURN
 from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 
@@ -11,7 +12,7 @@ _SYSTEM = """\
 You answer a question about data that you cannot see. The data sits in the variables of a persistent Python REPL; you \
 write code that looks at it, searches, filters and computes, and you are shown what the code prints, and nothing else. \
 You may look at as much of the data as you like, but you see only what your code prints, and at most \
-{max_output_chars:,} characters a turn: print what you need, never everything.
+{max_output_chars:,} characters a turn: print what you need, never everything.{figures}
 
 How a turn goes: you think in a few words and write one or more fenced blocks tagged `repl`:
 
@@ -51,7 +52,9 @@ _NETWORK = """\
 - The network, but only HTTP and HTTPS to {net}, through the proxy that HTTP_PROXY and HTTPS_PROXY name; urllib, \
 requests and httpx find it by themselves.
 """
-
+_FIGURES = """ \
+Figures that it displays (`plt.show()`) are shown to you as well, as PNG or JPEG, at most {a_turn} a turn and {a_run} \
+in all."""
 
 _CHILDREN = """\
 - `rlm_query(prompt, *, model=None, outputs="answer: str", **variables)`: has a sub-problem solved by a run like this \
@@ -71,6 +74,7 @@ def system_prompt(task: Task) -> str:
     fields = signature.outputs
     return _SYSTEM.format(
         max_output_chars=options.max_output_chars,
+        figures=_FIGURES.format(a_turn=A_TURN, a_run=A_RUN) if options.see else "",
         children=_CHILDREN.format() if task.has_children else _NO_CHILDREN,
         submit=submit_call(signature),
         one_field=f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlm_kernel.budget import Ledger
 from rlm_kernel.events import Variable
@@ -25,6 +26,8 @@ class CellReport:
     removed: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
     note: str = ""
+    displayed: tuple[Mapping[str, Any], ...] = ()
+    """MIME bundles, in order, where the model may be shown figures."""
 
 
 def first_message(question: str, status: str) -> str:

@@ -67,8 +67,8 @@ def clip(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def excerpt(text: str, chars: int, lines: int) -> str:
-    """`text`, or its head and tail with a line between them that says how much is left out."""
+def excerpt(text: str, chars: int, lines: int, where: str = WHERE) -> str:
+    """`text`, or its head and tail with a line between them that says how much is left out, and where that is."""
     end = text.endswith("\n")  # of the last line, no line more
     if len(text) - end <= chars and text.count("\n") - end < lines:
         return clean(text)
@@ -77,7 +77,7 @@ def excerpt(text: str, chars: int, lines: int) -> str:
     head = "\n".join(text[: chars * 2 // 3].split("\n", first)[:first])
     tail = "\n".join(text[-max(1, chars // 3) :].rsplit("\n", last)[-last:])
     left = len(text) - len(head) - len(tail)
-    note = f"… {count(left, 'character')} left out, in {WHERE} …"
+    note = f"… {count(left, 'character')} left out, in {where} …"
     return "\n".join(part for part in (clean(head).rstrip("\n"), note, clean(tail).strip("\n")) if part)
 
 

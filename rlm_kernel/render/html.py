@@ -8,15 +8,14 @@ that the code made are part of the page itself. Nothing in it changes from one r
 from __future__ import annotations
 
 import itertools
-import re
 from html import escape as attribute
 from typing import TYPE_CHECKING
 
 from rlm_kernel.render import story
-from rlm_kernel.render.clean import WHERE, clean, clip, count, excerpt, fit, size, stream
-from rlm_kernel.render.html_forms import MUTED, OUTPUT, QUIET, form_html, table_html
+from rlm_kernel.render.clean import WHERE, clip, count, excerpt, fit, size, stream
+from rlm_kernel.render.html_forms import COLOURS, MUTED, OUTPUT, QUIET, fold, form_html, mark, page, table_html
 from rlm_kernel.render.images import Image, image, pictures, said
-from rlm_kernel.render.prose import CELL, HAIRLINE, TABLE, code_html, escape, prose_html
+from rlm_kernel.render.prose import CELL, TABLE, code_html, escape, prose_html
 from rlm_kernel.render.values import Table, form, html_table
 
 if TYPE_CHECKING:
@@ -42,14 +41,11 @@ PICTURES = 100_000
 """Bytes of all pictures; further ones are named."""
 ROOMY = 8000
 """Bytes from which on an iteration is first tried at its full length."""
-COLOURS = {"good": "#279455", "short": "#a87412", "bad": "#d64f45"}
-"""Of marks and lines: seen on white and on near-black. No colour can be read as text on both."""
 PICTURE = (
     "display:block;box-sizing:border-box;max-width:100%;max-height:560px;margin:6px 0;padding:6px;border-radius:5px;"
     "background-color:#ffffff"
 )
 """On white, for axes and letters of a plot without a ground of its own are black."""
-SUMMARY = "cursor:pointer;padding:3px 0"
 
 
 def to_html(trajectory: Trajectory) -> str:
@@ -58,7 +54,7 @@ def to_html(trajectory: Trajectory) -> str:
     words, tone = story.headline(t)
     colour = COLOURS[tone]
     question = excerpt(t.question.strip(), 1500, 12) or "No question"
-    ended = f"{_mark('●', tone)} <strong>{escape(words)}</strong>"
+    ended = f"{mark('●', tone)} <strong>{escape(words)}</strong>"
     meta = "".join(f" · {escape(part)}" for part in story.totals(t))
     style = "margin:0 0 2px 0;white-space:pre-wrap;overflow-wrap:break-word"
     top = f'<p style="{style}"><strong>{escape(question)}</strong></p>'
@@ -67,22 +63,12 @@ def to_html(trajectory: Trajectory) -> str:
         top += f'<p style="margin:0 0 10px 0">{escape(clip(t.detail, 600))}</p>'
     answer = _boxed(_answer(t), colour) if t.values or t.stop_reason == "answered" else ""
     rest = _iterations(t.iterations, LIMIT - size(top) - size(answer) - 600)
-    return _page(f"{top}{answer}{rest}")
+    return page(f"{top}{answer}{rest}")
 
 
 def answer_html(trajectory: Trajectory) -> str:
     """The answer fields alone."""
-    return _page(_answer(trajectory))
-
-
-def _page(content: str) -> str:
-    """Without a blank line: where the page stands in Markdown, as nbconvert puts it there, such a line would end it."""
-    made = clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{content}</div>')
-    return re.sub(r"\n(?=[ \t]*\n)", "&#10;", made)
-
-
-def _mark(sign: str, tone: str) -> str:
-    return f'<span style="color:{COLOURS[tone]}">{sign}</span>'
+    return page(_answer(trajectory))
 
 
 def _boxed(content: str, colour: str) -> str:
@@ -124,7 +110,7 @@ def _iterations(iterations: list[Iteration], room: int) -> str:
         made = fit(cap + size(own), lambda s, it=iterations[i]: _body(it, s, album), scales)  # type: ignore[misc]  # binds the loop variable
         bodies[i] = made or own + _note(f"too large to show, in {WHERE}")
         room -= size(bodies[i]) - size(own)
-    shown = [_fold(lines[i], bodies[i]) for i in listed]
+    shown = [fold(lines[i], bodies[i]) for i in listed]
     left = len(iterations) - len(listed)
     if left:
         half = len(listed) // 2
@@ -132,7 +118,7 @@ def _iterations(iterations: list[Iteration], room: int) -> str:
     if len(shown) > SHOWN:
         first, last = shown[:4], shown[-4:]
         middle = f"{count(len(iterations) - 8, 'iteration')} between"
-        shown = [*first, _fold(f"<em>{middle}</em>", "".join(shown[4:-4])), *last]
+        shown = [*first, fold(f"<em>{middle}</em>", "".join(shown[4:-4])), *last]
     return "".join(shown)
 
 
@@ -165,20 +151,13 @@ def _line(iteration: Iteration) -> str:
     tail = f'<span style="font-size:0.9em;{MUTED}">{tail}</span>' if tail else ""
     return (
         f'<span style="{MUTED}">{iteration.number}</span> '
-        f"{_mark(story.mark(state), tone)} "
+        f"{mark(story.mark(state), tone)} "
         f"{escape(story.summary(iteration))}{tail}"
     )
 
 
-def _fold(line: str, body: str, style: str = "") -> str:
-    outer = style or f"border-top:{HAIRLINE};padding:2px 0"
-    # A quotation, so that the body is set off where styles are stripped.
-    inner = f'<blockquote style="margin:0;border:none;padding:4px 0 4px 18px">{body}</blockquote>'
-    return f'<details style="{outer}"><summary style="{SUMMARY}">{line}</summary>{inner}</details>'
-
-
 def _small(line: str, body: str) -> str:
-    return _fold(f'<span style="font-size:0.9em;{MUTED}">{line}</span>', body, "margin:2px 0")
+    return fold(f'<span style="font-size:0.9em;{MUTED}">{line}</span>', body, "margin:2px 0")
 
 
 def _note(text: str) -> str:
@@ -209,7 +188,7 @@ def _cell(cell: Cell, scale: float, album: Mapping[int, str]) -> str:
     if len(outputs) > OUTPUTS:
         made.append(_note(f"{count(len(outputs) - OUTPUTS, 'more output')} in {WHERE}"))
     if cell.status not in ("ok", "error", "submitted"):
-        made.append(f'<p style="margin:6px 0">{_mark("✗", "bad")} {escape(story.status_words(cell.status))}</p>')
+        made.append(f'<p style="margin:6px 0">{mark("✗", "bad")} {escape(story.status_words(cell.status))}</p>')
     if cell.subcalls:
         made.append(_small(escape(story.subcalls_words(cell.subcalls)), _subcalls(cell.subcalls, scale)))
     if cell.changed or cell.removed:
@@ -255,7 +234,7 @@ def _subcalls(subcalls: list[Subcall], scale: float) -> str:
 def _subcall(subcall: Subcall, scale: float) -> str:
     reply = escape(clip(subcall.reply, int(360 * scale)))
     if subcall.error:
-        reply = f"{_mark('✗', 'bad')} {escape(clip(subcall.error, 200))}"
+        reply = f"{mark('✗', 'bad')} {escape(clip(subcall.error, 200))}"
     elif not subcall.finished:
         reply = "<em>no reply</em>"
     if subcall.run:

@@ -1,24 +1,47 @@
-"""What a value looks like in the page: a table, a list, prose, one large value or a block of lines."""
+"""The parts of a page: its frame, marks and folds, and what a value looks like: a table, a list, prose, lines."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from rlm_kernel.render.clean import count
-from rlm_kernel.render.prose import CELL, MONO, TABLE, escape, prose_html
+from rlm_kernel.render.clean import clean, count
+from rlm_kernel.render.prose import CELL, HAIRLINE, MONO, TABLE, escape, prose_html
 from rlm_kernel.render.values import Block, Form, Items, Plain, Table, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MUTED", "OUTPUT", "QUIET", "form_html", "table_html"]
+__all__ = ["COLOURS", "MUTED", "OUTPUT", "QUIET", "fold", "form_html", "mark", "page", "table_html"]
 
+COLOURS = {"good": "#279455", "short": "#a87412", "bad": "#d64f45", "told": "#3f86d2"}
+"""Of marks and lines: seen on white and on near-black. No colour can be read as text on both."""
 MUTED = "opacity:0.68"
 OUTPUT = (
     f"{MONO};font-size:0.88em;line-height:1.45;white-space:pre-wrap;overflow-wrap:break-word;margin:6px 0;"
     "padding:2px 0 2px 12px;background:none;border-left:3px solid "
 )
+SUMMARY = "cursor:pointer;padding:3px 0"
 QUIET = f"margin:6px 0;font-size:0.9em;{MUTED}"
+
+
+def page(content: str) -> str:
+    """The frame. It has no blank line: where a page stands in Markdown, as nbconvert puts it, such a line ends it."""
+    made = clean(f'<div style="max-width:960px;line-height:1.5;text-align:left">{content}</div>')
+    return re.sub(r"\n(?=[ \t]*\n)", "&#10;", made)
+
+
+def mark(sign: str, tone: str) -> str:
+    """A character in the colour of a tone."""
+    return f'<span style="color:{COLOURS[tone]}">{sign}</span>'
+
+
+def fold(line: str, body: str, style: str = "") -> str:
+    """A line that opens to what is below it."""
+    outer = style or f"border-top:{HAIRLINE};padding:2px 0"
+    # A quotation, so that the body is set off where styles are stripped.
+    inner = f'<blockquote style="margin:0;border:none;padding:4px 0 4px 18px">{body}</blockquote>'
+    return f'<details style="{outer}"><summary style="{SUMMARY}">{line}</summary>{inner}</details>'
 
 
 def form_html(value: Form) -> str:

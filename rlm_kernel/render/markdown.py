@@ -17,7 +17,7 @@ from rlm_kernel.render.values import Block, Items, Plain, Table, Text, form, htm
 if TYPE_CHECKING:
     from rlm_kernel.trajectory import Cell, Iteration, Output, Trajectory
 
-__all__ = ["LIMIT", "answer_markdown", "to_markdown"]
+__all__ = ["LIMIT", "answer_markdown", "escape", "fence", "table_markdown", "to_markdown"]
 
 LIMIT = 80_000
 """Bytes of the whole text."""
@@ -88,9 +88,10 @@ def quote(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
 
 
-def fence(text: str, language: str = "") -> str:
+def fence(text: str, language: str = "", longest_line: int = LINE) -> str:
     """`text` in a fence that it cannot close; with too many backticks and tildes, as an indented block."""
-    lines = [line if len(line) <= LINE else f"{line[:LINE]}… {count(len(line) - LINE, 'character')} more"
+    most = longest_line
+    lines = [line if len(line) <= most else f"{line[:most]}… {count(len(line) - most, 'character')} more"
              for line in clean(text).strip("\n").split("\n")]  # fmt: skip
     text = "\n".join(lines)
     for char in "`~":
@@ -116,10 +117,11 @@ def _value(value: Any, scale: float) -> str:
     if isinstance(shown, Items):
         more = [f"- {count(shown.more, 'more item')}"] if shown.more else []
         return "\n".join([*(f"- {escape(item)}" for item in shown.items), *more])
-    return _table(shown)
+    return table_markdown(shown)
 
 
-def _table(table: Table) -> str:
+def table_markdown(table: Table) -> str:
+    """A table; what is not among its rows is counted."""
     width = table.width
     rows = ["| " + " | ".join(escape(c) for c in row) + " |" for row in (table.columns or ("",) * width, *table.rows)]
     rows.insert(1, "|" + "|".join(" ---: " if table.numeric(i) else " --- " for i in range(width)) + "|")
@@ -181,7 +183,7 @@ def _cell(cell: Cell, scale: float) -> list[str]:
         rows = tuple(
             (str(s.number), clip(s.prompt, asked), clip(f"✗ {s.error}" if s.error else s.reply, replied)) for s in shown
         )
-        made += [f"{story.subcalls_words(cell.subcalls)}:", _table(Table(("", "asked", "replied"), rows))]
+        made += [f"{story.subcalls_words(cell.subcalls)}:", table_markdown(Table(("", "asked", "replied"), rows))]
         if len(cell.subcalls) > len(shown):
             made.append(f"{len(cell.subcalls) - len(shown):,} more in `{WHERE}`")
         if any(s.run for s in shown):
@@ -197,7 +199,7 @@ def _cell(cell: Cell, scale: float) -> list[str]:
 
 def _output(output: Output, scale: float) -> str:
     if table := html_table(output.data.get("text/html"), max(1, int(10 * scale))):
-        return _table(table)
+        return table_markdown(table)
     found = image(output.data) if output.data else None
     text = excerpt(stream(said(output.text) if found else output.text), int(2400 * scale), int(40 * scale) or 3)
     made = [fence(text)] if text.strip() else []

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
 
 __all__ = [
-    "Prose", "batches", "error_line", "fields", "headline", "mark", "money", "order", "outputs", "parts", "status",
-    "status_words", "subcalls_words", "summary", "totals", "usage_of",
+    "Prose", "about", "batches", "error_line", "fields", "headline", "mark", "money", "order", "outputs", "parts",
+    "status", "status_words", "subcalls_words", "summary", "totals", "usage_of",
 ]  # fmt: skip
 
 MARKS = {"ok": "✓", "submitted": "✓", "running": "…", "none": "·"}
@@ -102,14 +102,22 @@ def money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars >= 1 or dollars == 0 else f"${dollars:.4f}"
 
 
+def about(number: int) -> str:
+    """An estimate, its first two digits: `12,000`."""
+    digits = len(str(number)) - 2
+    return f"{round(number, -digits) if digits > 0 else number:,}"
+
+
 def status(iteration: Iteration) -> str:
-    """The status of an iteration: `submitted` if a cell submitted, the first trouble of a cell, else `ok`.
+    """The status of an iteration: `submitted` if a cell (or a reply) did, the first trouble of a cell, else `ok`.
 
     One that goes on, or broke off between two cells, is `running`; one that ended without code is `none`.
     """
     found = [c.status for c in iteration.cells]
     if "submitted" in found:
         return "submitted"
+    if not found and iteration.done and iteration.reply and not iteration.observation:
+        return "submitted"  # a direct call: its reply was the answer, and nothing is to be told of it
     return next((s for s in found if s != "ok"), ("ok" if found else "none") if iteration.done else "running")
 
 

@@ -16,7 +16,7 @@ from rlm_kernel.render.values import Items, Table, form
 if TYPE_CHECKING:
     from rlm_kernel.trajectory import Iteration, Trajectory
 
-__all__ = ["LIMIT", "answer_text", "to_text"]
+__all__ = ["LIMIT", "answer_text", "table_text", "to_text"]
 
 LIMIT = 12_000
 """Bytes of the whole text."""
@@ -67,7 +67,7 @@ def _lines(t: Trajectory, name: str, lines: int, names: list[str]) -> tuple[str,
 def _value(value: Any, lines: int, label: str) -> str:
     shown = form(value, rows=max(1, min(lines - 2, 12)), chars=3000)
     if isinstance(shown, Table):
-        body = _table(shown)
+        body = table_text(shown)
     elif isinstance(shown, Items):
         body = "\n".join(f"- {clip(item, WIDTH)}" for item in shown.items[: lines - 1 or 1])
         more = shown.more + max(0, len(shown.items) - (lines - 1 or 1))
@@ -92,9 +92,10 @@ def clip_line(line: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 
-def _table(table: Table) -> str:
+def table_text(table: Table, chars: int = 28) -> str:
+    """A table in columns, no cell longer than so many characters."""
     rows = [r for r in (table.columns, *table.rows) if r]
-    rows = [tuple(clip(c, 28) for c in r[:8]) for r in rows]
+    rows = [tuple(clip(c, chars) for c in r[:8]) for r in rows]
     widths = [max(len(r[i]) for r in rows if i < len(r)) for i in range(max((len(r) for r in rows), default=0))]
     right = [table.numeric(i) for i in range(len(widths))]
     lines = [
