@@ -114,7 +114,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """
         names = {**self._notebook, **_locals_of_caller()}
         with _usage_errors():
-            out, given, text = parse(self.ask.parser, line)
+            out, given, text = parse(self.ask.parser, line, names)
             options = defaults().merged(given)
             signature = Signature.parse(text, names)
             variables = _look_up(signature, names)

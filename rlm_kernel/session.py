@@ -60,8 +60,10 @@ class Job:
             raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
         if isinstance(options.sandbox, str):
             check_sandbox(options.sandbox)
-        described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
-        task = Task(question, signature, described, options)
+        options.tools.check(variables)
+        about = {field.name: field.description for field in signature.inputs}
+        described = (ev.Variable(n, *describe(value), about.get(n, "")) for n, value in variables.items())
+        task = Task(question, signature, (*described, *options.tools.described), options)
         if options.replay and options.record:
             raise InputError("record and replay exclude each other: a replay asks no model")
         if options.replay:

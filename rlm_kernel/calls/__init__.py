@@ -1,4 +1,4 @@
-"""Answers what the sandbox asks for: sub-models, child runs, and the submission. Charges first, then asks.
+"""Answers what the sandbox asks for: sub-models, child runs, tools, and the submission. Charges first, then asks.
 
 The sandbox is hostile: every parameter is checked here, and what it may spend is decided here.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from rlm_kernel.calls.standing import Standing, Tree
 from rlm_kernel.calls.submodels import SubModels
+from rlm_kernel.calls.tools import Tools
 from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
 from rlm_kernel.signature import Signature
@@ -38,6 +39,7 @@ class Calls:
             "llm_query": models.query,
             "llm_batch": models.batch,
             "submit": self._submit,
+            "tool": Tools(standing).call,
         }
 
     async def __call__(self, method: str, params: Mapping[str, Any]) -> Any:

@@ -91,8 +91,8 @@ class RefusedError(Exception):
 Handler = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """Answers one request of the sandbox: (method, params) -> JSON-able value; raises RefusedError.
 
-Methods: `llm_query` and `llm_batch` (params `prompts`, `model`), `submit` (params `fields`, `values`, as `guest.wire`
-encodes them).
+Methods: `llm_query` and `llm_batch` (params `prompts`, `model`), `tool` (params `tool`, its name, and `arguments`, as
+JSON) and `submit` (params `fields`, `values`), with values as `guest.wire` encodes them.
 """
 
 
@@ -165,6 +165,8 @@ class Sandbox(Protocol):
       and goes on from a copy that was made earlier. Returns how many steps (deliveries by `start` and cells that ended,
       counted since the first `start`) the copy holds; None when there is none. `obstacle: str` then says why.
     - `files` and `copy_files`, as `HasFiles` has them.
+
+    Tools come by `put` too, as a variable `guest.tools.CARRIER`, from which `guest.repl.Repl` makes the functions.
     """
 
     async def put(self, variables: Mapping[str, Any]) -> None:
