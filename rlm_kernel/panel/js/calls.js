@@ -4,14 +4,14 @@ import { Stretch } from "./text.js";
 import { Run } from "./iteration.js";
 
 const ROW = 46; // pixels of one row, as in panel.css
-const KINDS = {
+const LISTS = {
   q: { counts: "n", noun: "sub-call", ask: "call", asked: "asked", said: "replied", waiting: "no reply yet" },
   u: { counts: "m", noun: "tool call", ask: "tool", asked: "called", said: "returned", waiting: "has not returned yet" },
 };
 
 export class Calls {
   constructor(view, run, place, rows) {
-    Object.assign(this, { view, run, place, kind: KINDS[rows], key: `${rows}/${place}`, order: [], chosen: -1, shown: new Map(), front: 0, follow: true });
+    Object.assign(this, { view, run, place, kind: LISTS[rows], key: `${rows}/${place}`, order: [], chosen: -1, shown: new Map(), front: 0, follow: true });
     this.words = h("span");
     this.bar = h("span", { class: "rlm-bar", "aria-hidden": "true" }, h("i", { class: "rlm-done" }), h("i", { class: "rlm-failed" }));
     this.inner = h("div", { role: "presentation" });
