@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from rlm_kernel.sandbox.kernel import KernelSandbox
     from rlm_kernel.sandbox.remote.server import JupyterServer
     from rlm_kernel.signature import Field, Signature
-    from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
+    from rlm_kernel.tools import DataTool, Tool, tool
+    from rlm_kernel.trajectory import Cell, Iteration, Subcall, ToolCall, Trajectory
     from rlm_kernel.usage import Usage
 
 _HOMES = {
@@ -61,7 +62,8 @@ _HOMES = {
     "sandbox.kernel": ("KernelSandbox",),
     "sandbox.remote.server": ("JupyterServer",),
     "signature": ("Field", "Signature"),
-    "trajectory": ("Cell", "Iteration", "Subcall", "Trajectory"),
+    "tools": ("DataTool", "Tool", "tool"),
+    "trajectory": ("Cell", "Iteration", "Subcall", "ToolCall", "Trajectory"),
     "usage": ("Usage",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -74,6 +76,7 @@ __all__ = [
     "CellResult",
     "Chunk",
     "Completion",
+    "DataTool",
     "Delta",
     "DriftError",
     "FakeSandbox",
@@ -101,11 +104,14 @@ __all__ = [
     "Signature",
     "SignatureError",
     "Subcall",
+    "Tool",
+    "ToolCall",
     "Trajectory",
     "TransferError",
     "Usage",
     "configure",
     "load_ipython_extension",
+    "tool",
     "unload_ipython_extension",
 ]
 

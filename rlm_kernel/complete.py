@@ -1,14 +1,17 @@
-"""Tab after `%%rlm` and `%rlm`: options, notebook variables, types and kernelspecs."""
+"""Tab after `%%rlm` and `%rlm`: options, notebook variables and functions, types and kernelspecs."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
+
+from rlm_kernel.tools import DataTool, Tool
 
 __all__ = ["Completions"]
 
@@ -25,6 +28,8 @@ _TYPES = (
     "datetime",
     "Literal",
 )
+_SHELLS = ("In", "Out", "exit", "quit", "open", "get_ipython")
+"""Names that are in every notebook."""
 
 
 class Completions:
@@ -76,12 +81,16 @@ class Completions:
             from jupyter_client.kernelspec import KernelSpecManager
 
             offered = sorted(KernelSpecManager().find_kernel_specs())
+        elif re.search(r"--tools[\s=]+\S*$", before):
+            offered = sorted(n for n, v in names.items() if _is_tool(n, v))
         elif re.search(r":\s*\w*$", before):
             offered = [*_TYPES]
         else:
-            offered = sorted(
-                n
-                for n in names
-                if not n.startswith("_") and n not in ("In", "Out", "exit", "quit", "open", "get_ipython")
-            )
+            offered = sorted(n for n in names if not n.startswith("_") and n not in _SHELLS)
         return [o[max(cut, 0) :] for o in offered if o.startswith(start)]
+
+
+def _is_tool(name: str, value: object) -> bool:
+    """Whether it is offered as a tool; an object that can be called can be one too, but seldom is meant to."""
+    known = isinstance(value, Tool | DataTool) or inspect.isroutine(value)
+    return known and not name.startswith("_") and name not in _SHELLS

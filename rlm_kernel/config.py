@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.errors import InputError, closest
 from rlm_kernel.sandbox.isolation.allowlist import parse
+from rlm_kernel.tools import Toolbox
 
 if TYPE_CHECKING:
     from rlm_kernel.models.base import Model
@@ -30,7 +31,7 @@ def _option(
     least: float | None = None,
     flags: tuple[str, ...] = (),
     metavar: str = "",
-    read: Callable[[str], object] | None = None,
+    read: Callable[[Any], object] | None = None,
 ) -> Any:
     about = {"help": text, "least": least, "flags": flags, "metavar": metavar, "read": read}
     return field(default=default, metadata=about)
@@ -69,6 +70,17 @@ class Options:
     )
     cell_timeout: float | None = _option(
         600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS"
+    )
+    tools: Toolbox = _option(
+        Toolbox(),
+        "functions of the notebook that the code may call, with commas between them. They run here, outside of the "
+        "sandbox, with all that you may do: each is a hole in the sandbox, made on purpose",
+        metavar="NAME,…",
+        read=Toolbox.of,
+    )
+    max_tool_calls: int = _option(10_000, "calls of tools over the whole run, children included", least=0, metavar="N")
+    tool_timeout: float | None = _option(
+        120.0, "seconds that a call of a tool is waited for", least=0.01, metavar="SECONDS"
     )
     sandbox: str | Sandbox | None = _option(
         None, "the kernelspec or the Jupyter server to run the code in; without it, this Python", metavar="NAME|URL"
@@ -110,6 +122,9 @@ class Options:
     fresh: bool = _option(False, "start with an empty sandbox")
     quiet: bool = _option(False, "show the answer alone")
     verbose: bool = _option(False, "print the run as text while it goes on")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tools", Toolbox.of(self.tools))
 
     def merged(self, changes: Mapping[str, Any]) -> Options:
         """These options with some replaced.

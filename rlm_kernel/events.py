@@ -29,6 +29,8 @@ __all__ = [
     "RunStarted",
     "SubcallFinished",
     "SubcallStarted",
+    "ToolCallFinished",
+    "ToolCallStarted",
     "Variable",
 ]
 
@@ -42,6 +44,8 @@ class Variable:
     size: str = ""
     """In the kind's own measure: `1,024 characters`, `336776 rows x 19 columns`."""
     preview: str = ""
+    description: str = ""
+    """What it is, in the words of whoever handed it over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class RunStarted(Event):
     variables: tuple[Variable, ...] = ()
     isolation: str = ""
     """How the code is kept from the machine, in words."""
+    tools: tuple[str, ...] = ()
+    """Functions of the host's that the code may call: `read_file(path: str) -> str`."""
     parent: str | None = None
     """The name of the run whose sub-call asked for this one, `None` for the outermost.
 
@@ -172,6 +178,32 @@ class SubcallFinished(Event):
     model: str
     usage: Usage
     cost: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallStarted(Event):
+    """A tool is called, outside of the sandbox."""
+
+    iteration: int
+    cell: int
+    call: int
+    """Counts the calls of tools of the run, from 1."""
+    tool: str
+    """Its name."""
+    arguments: str
+    """As they would be written in a call; long ones are cut. Hostile text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallFinished(Event):
+    """A tool returned, raised, or was waited for no longer."""
+
+    call: int
+    result: str
+    """What it returned, in words; a long text is cut."""
+    error: str
+    """The name of what it raised, and its text; empty when it returned."""
     seconds: float
 
 

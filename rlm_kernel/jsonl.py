@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import Variable
 from rlm_kernel.render.jsonable import KEY, decode, encode
-from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, Trajectory
+from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, ToolCall, Trajectory
 from rlm_kernel.usage import Usage
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["load", "save"]
 
 VERSION = 1
 _RUN = ("run", "question", "signature", "sub_model", "max_llm_calls", "parent", "isolation",
-        "stop_reason", "detail", "cost", "seconds")  # fmt: skip
+        "tools", "stop_reason", "detail", "cost", "seconds")  # fmt: skip
 _CALL = ("number", "batch", "cost", "seconds", "started", "finished")
 _ELSEWHERE = ("prompt", "reply", "cells", "usage")
 _ERRORS = ("stderr", "error")
@@ -163,6 +163,7 @@ def _block(cell: Cell, answer: str | None, began: datetime.datetime) -> dict[str
             "changed": [asdict(v) for v in cell.changed],
             "removed": list(cell.removed),
             "outputs": pieces,
+            "tool_calls": [encode(asdict(call)) for call in cell.tool_calls],
         },
     }
 
@@ -211,8 +212,7 @@ def _trajectory(lines: list[Any]) -> Trajectory:
         values={name: decode(value) for name, value in extra["values"]},
         iterations=[_iteration(line) for line in turns],
     )
-    t._subcalls.update({s.number: s for s in t.subcalls})
-    return t
+    return t.indexed()
 
 
 def _iteration(line: dict[str, Any]) -> Iteration:
@@ -235,7 +235,7 @@ def _cell(block: dict[str, Any]) -> Cell:
     return Cell(
         own["number"], block["code"], outputs, [_subcall(call) for call in result["rlm_calls"]], own["status"],
         decode(own["seconds"]), decode(own["started"]), tuple(Variable(**v) for v in own["changed"]),
-        tuple(own["removed"]),
+        tuple(own["removed"]), [ToolCall(**decode(call)) for call in own["tool_calls"]],
     )  # fmt: skip
 
 
@@ -281,8 +281,7 @@ def _foreign(head: dict[str, Any], turns: list[dict[str, Any]], context: dict[st
             t.values = {"answer": answer[-1] if isinstance(answer, list) else answer}
     t.signature, t.stop_reason = "context -> answer", "answered" if t.values else "max_iterations"
     t.usage = sum((s.usage for s in t.subcalls), Usage())
-    t._subcalls.update({s.number: s for s in t.subcalls})
-    return t
+    return t.indexed()
 
 
 def _foreign_call(call: dict[str, Any], number: int) -> Subcall:

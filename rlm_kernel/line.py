@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import keyword
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from IPython.core.magic_arguments import argument
 
 from rlm_kernel.config import Options, parse_value
 from rlm_kernel.errors import InputError, closest
+from rlm_kernel.tools import Toolbox
 
 __all__ = ["OPTIONS", "Line", "option_arguments", "parse", "unquoted"]
 
@@ -27,7 +29,7 @@ def option_arguments(function: Any) -> Any:
     """One argument of the magic for every option."""
     for option in reversed(_ON_THE_LINE):
         flags = (*option.metadata["flags"], _flag(option.name))
-        default = "" if option.default in (None, False) else f" (default: {option.default})"
+        default = f" (default: {option.default})" if option.default else ""
         text = f"{option.metadata['help']}{default}"
         if str(option.type) == "bool":
             function = argument(*flags, dest=option.name, action="store_true", default=None, help=text)(function)
@@ -60,12 +62,9 @@ class Line:
     dry_run: bool
 
 
-def parse(parser: Any, line: str) -> Line:
-    """Read the line.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+def _apart(parser: Any, line: str) -> tuple[list[str], list[str]]:
+    """The options with their values, and the words of the signature."""
+    lists = {s for a in parser._actions for s in a.option_strings if str(a.metavar).endswith(",…")}
     takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
     mine, words = [], []
     pending = iter(_words(line))
@@ -81,12 +80,32 @@ def parse(parser: Any, line: str) -> Line:
             value = next(pending, None)
             if value is None:
                 raise InputError(f"option {name} needs a value")
+            while name in lists and value.endswith(",") and (more := next(pending, None)) is not None:
+                value += more
             mine.append(value)
+    return mine, words
+
+
+def parse(parser: Any, line: str, names: Mapping[str, Any]) -> Line:
+    """Read the line.
+
+    Args:
+        parser: of the magic.
+        line: behind its name.
+        names: the variables of the notebook; tools are looked up there.
+
+    Raises:
+        InputError: something of it cannot be read.
+    """
+    mine, words = _apart(parser, line)
     args = vars(parser.parse_args([_bare(word) for word in mine]))
     given = {}
     for name, option in OPTIONS.items():
-        if args.get(name) is not None:
-            given[name] = parse_value(option, args[name]) if isinstance(args[name], str) else args[name]
+        value = args.get(name)
+        if name == "tools" and value is not None:
+            given[name] = Toolbox.named(value, names)
+        elif value is not None:
+            given[name] = parse_value(option, value) if isinstance(value, str) else value
     out = args["out"]
     if not out.isidentifier() or keyword.iskeyword(out):
         raise InputError(f"-o takes a name to bind the result to, not {out!r}")

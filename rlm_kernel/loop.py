@@ -81,7 +81,12 @@ class Run:
 
         Raises:
             RLMError: the model or the sandbox failed. RunFinished was emitted all the same.
+            TransferError: data that is a tool cannot travel. Nothing was emitted.
         """
+        tools = self.task.options.tools
+        if tools.data:
+            await self.sandbox.put(tools.values)
+        await self.sandbox.equip(tools.told)
         self._announce()
         warming = asyncio.get_running_loop().run_in_executor(None, preload)
         self._starting = asyncio.ensure_future(self.sandbox.start(self.calls))
@@ -237,7 +242,8 @@ class Run:
             max_iterations=options.max_iterations,
             max_llm_calls=options.max_llm_calls,
             variables=self.task.variables,
-            isolation=self.sandbox.isolation,
+            isolation=f"{self.sandbox.isolation}{options.tools.hole}",
+            tools=tuple(tool.heading for tool in options.tools.functions),
             parent=self._name.rpartition(".")[0] or None,
         )
 

@@ -121,7 +121,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """
         names = {**self._notebook, **_locals_of_caller()}
         with _usage_errors():
-            said = parse(self.ask.parser, line)
+            said = parse(self.ask.parser, line, names)
             out, options = said.out, defaults().merged(said.options)
             signature = Signature.parse(said.signature, names)
             variables = _look_up(signature, names)

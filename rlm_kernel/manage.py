@@ -94,13 +94,13 @@ class Sandboxes:
         lines = [f"model {_name(options.model)}, sub-model {_name(options.sub_model)}"]
         if not self._sessions:
             lines.append("no sandbox yet: the first %%rlm starts one")
-            lines.append(f"isolation {isolation(sandbox_of(options))}")
+            lines.append(f"isolation {isolation(sandbox_of(options))}{options.tools.hole}")
         for session in self._sessions.values():
             title = getattr(session.sandbox, "kernelspec", type(session.sandbox).__name__) or "this Python"
             alive = getattr(session.sandbox, "alive", None)
             state = "running" if alive is None or background.call(alive()) else "not running"
             lines.append(f"sandbox ({title}): {state}")
-            lines.append(f"isolation {isolation(session.sandbox)}")
+            lines.append(f"isolation {isolation(session.sandbox)}{options.tools.hole}")
             lines += [words] if (words := getattr(session.sandbox, "network", "")) else []
         print("\n".join(lines))
 

@@ -41,6 +41,10 @@ class RLM:
         namespace: where the signature's types are looked up, besides Python's own; `globals()` for your own models.
         **options: any field of `rlm_kernel.Options`; what is not given comes from `configure()`.
 
+    With `tools=[read_file, DataTool("users", users, "what they are")]` the code can call functions of this process, and
+    finds data as variables, both told to the model. A tool is a hole in the sandbox, made on purpose: what it can be
+    made to do with any arguments, the code can have done.
+
     Callbacks run in the thread (or on the loop) that made the call. One call runs at a time; for several at once make
     several objects. `close()`, or `with`, ends the sandbox; so does dropping the object, and the end of the process.
 

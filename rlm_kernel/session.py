@@ -110,8 +110,10 @@ def task_of(question: str, signature: Signature, variables: Mapping[str, Any], o
         check_sandbox(options.sandbox)
     if options.replay and options.record:
         raise InputError("record and replay exclude each other: a replay asks no model")
-    described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
-    return Task(question, signature, described, options)
+    options.tools.check(variables)
+    about = {field.name: field.description for field in signature.inputs}
+    described = (ev.Variable(name, *describe(value), about.get(name, "")) for name, value in variables.items())
+    return Task(question, signature, (*described, *options.tools.described), options)
 
 
 def _by_name(model: Model, sub_model: Model, options: Options) -> dict[str | None, Model]:

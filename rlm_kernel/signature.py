@@ -7,7 +7,6 @@ is evaluated: names are looked up, subscripts and unions are built, all else is 
 from __future__ import annotations
 
 import ast
-import builtins
 import io
 import keyword
 import re
@@ -22,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from rlm_kernel.annotations import TypeReader
 from rlm_kernel.errors import SignatureError
 from rlm_kernel.foreign import foreign_type, plain
+from rlm_kernel.names import is_name, name_problem
 from rlm_kernel.sandbox.guest.repl import RESERVED
 
 __all__ = ["Field", "Signature"]
@@ -84,7 +84,7 @@ class Signature:
     def __post_init__(self) -> None:
         if not self.outputs:
             raise SignatureError("signature: the answer has no field")
-        for fields, check in ((self.inputs, input_problem), (self.outputs, output_problem)):
+        for fields, check in ((self.inputs, name_problem), (self.outputs, output_problem)):
             names = [f.name for f in fields]
             for name in names:
                 if problem := check(name) or (f"'{name}' appears twice" if names.count(name) > 1 else ""):
@@ -107,7 +107,7 @@ class Signature:
         outputs = reader.fields(arrow + 2, len(text)) if arrow is not None else (Field("answer"),)
         if not outputs:
             reader.fail("the answer has no field; write for example '-> answer: str'", len(text.rstrip()) - 1)
-        problems = [input_problem(f.name) for f in inputs] + [output_problem(f.name) for f in outputs]
+        problems = [name_problem(f.name) for f in inputs] + [output_problem(f.name) for f in outputs]
         for problem, start in zip(problems, reader.starts, strict=False):
             if problem:
                 reader.fail(problem, start)
@@ -162,27 +162,12 @@ def _validate(field: Field, value: Any) -> Any:
         raise ValueError(f"field '{field.name}' has to be {field.annotation}: {'; '.join(problems)}") from None
 
 
-def input_problem(name: str) -> str:
-    """Why an input cannot be called so; empty when it can."""
-    if not _is_name(name):
-        return f"{name!r} is not a name"
-    if name in RESERVED or name == "__rlm__":
-        return f"'{name}' is a name of the REPL; rename the variable"
-    if hasattr(builtins, name):
-        return f"a variable called '{name}' would hide Python's own {name} in the REPL; rename it"
-    return ""
-
-
 def output_problem(name: str) -> str:
     """Why a field of the answer cannot be called so; empty when it can."""
-    if not _is_name(name):
+    if not is_name(name):
         return f"{name!r} is not a name"
     taken = name in RESERVED or name in _RESULT_NAMES or name == "print" or name.startswith("_")
     return f"an output cannot be called '{name}', that name is taken" if taken else ""
-
-
-def _is_name(name: str) -> bool:
-    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def _one_line(text: str) -> str:

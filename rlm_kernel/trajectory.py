@@ -6,87 +6,19 @@ named by path: sub-call 7 of run `1` starts the child run `1.7`, which is found 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 from rlm_kernel import events as ev
+from rlm_kernel.records import Cell, Iteration, Output, Subcall, ToolCall
 from rlm_kernel.usage import Usage
 
-__all__ = ["Cell", "Iteration", "Output", "Subcall", "Trajectory"]
+__all__ = ["Cell", "Iteration", "Output", "Subcall", "ToolCall", "Trajectory"]
 
 _JOIN_CHARS = 64 * 1024
 """Small pieces of output are joined; adding to a long text again and again would copy it each time."""
-
-
-@dataclass(slots=True)
-class Output:
-    """A stretch of output of one kind, as it left the sandbox."""
-
-    kind: str
-    """`stdout`, `stderr`, `display`, `result` or `error`."""
-    text: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Subcall:
-    """One `llm_query`, or one prompt of an `llm_batch`."""
-
-    number: int
-    prompt: str
-    model: str
-    batch: int | None = None
-    reply: str = ""
-    error: str = ""
-    usage: Usage = Usage()
-    """Of all that it took, a child run included."""
-    cost: float | None = None
-    seconds: float = 0.0
-    started: float = 0.0
-    finished: bool = False
-    run: Trajectory | None = None
-    """The child run it started, if it started one; grows as that run goes on."""
-
-
-@dataclass(slots=True)
-class Cell:
-    """One piece of model-written code and what came of it."""
-
-    number: int
-    code: str
-    outputs: list[Output] = field(default_factory=list)
-    subcalls: list[Subcall] = field(default_factory=list)
-    status: str = "running"
-    seconds: float = 0.0
-    started: float = 0.0
-    changed: tuple[ev.Variable, ...] = ()
-    removed: tuple[str, ...] = ()
-
-    def text(self, *kinds: str) -> str:
-        """The output of these kinds (all without any), joined."""
-        return "".join(o.text for o in self.outputs if not kinds or o.kind in kinds)
-
-
-@dataclass(slots=True)
-class Iteration:
-    """One turn: what the model was told, what it replied, what its code did."""
-
-    number: int
-    prompt: str
-    final: bool = False
-    reply: str = ""
-    thinking: str = ""
-    model: str = ""
-    usage: Usage = Usage()
-    cost: float | None = None
-    model_seconds: float = 0.0
-    started: float = 0.0
-    cells: list[Cell] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    observation: str = ""
-    done: bool = False
 
 
 @dataclass(slots=True)
@@ -102,6 +34,7 @@ class Trajectory:
     max_llm_calls: int = 0
     variables: tuple[ev.Variable, ...] = ()
     isolation: str = ""
+    tools: tuple[str, ...] = ()
     parent: str | None = None
     iterations: list[Iteration] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +44,7 @@ class Trajectory:
     cost: float | None = None
     seconds: float = 0.0
     _subcalls: dict[int, Subcall] = field(default_factory=dict, repr=False, compare=False)
+    _tool_calls: dict[int, ToolCall] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def fold(cls, events: Iterable[ev.Event]) -> Trajectory:
@@ -135,6 +69,11 @@ class Trajectory:
         return [s for i in self.iterations for c in i.cells for s in c.subcalls]
 
     @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Every call of a tool, in the order they were made."""
+        return [call for c in self.cells for call in c.tool_calls]
+
+    @property
     def cells(self) -> list[Cell]:
         """Every cell of the run, in order."""
         return [c for i in self.iterations for c in i.cells]
@@ -142,6 +81,10 @@ class Trajectory:
     def subcall(self, number: int) -> Subcall:
         """The sub-call of this number, from 1."""
         return self._subcalls[number]
+
+    def tool_call(self, number: int) -> ToolCall:
+        """The call of a tool of this number, from 1."""
+        return self._tool_calls[number]
 
     def find(self, run: str) -> Trajectory | None:
         """The run of this name: this one, or one below it at any depth."""
@@ -158,6 +101,12 @@ class Trajectory:
         """
         if (run := self._owner(event)) is not None and (fold := _FOLDS.get(type(event))):
             fold(run, event)
+
+    def indexed(self) -> Self:
+        """This very run, its calls to be found by their numbers: for one that was not folded from events."""
+        self._subcalls = {s.number: s for s in self.subcalls}
+        self._tool_calls = {c.number: c for c in self.tool_calls}
+        return self
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the run to `path` as JSONL that alexzhang13's visualizer opens; `load` gives it back.
@@ -210,7 +159,8 @@ class Trajectory:
 def _run_started(t: Trajectory, e: ev.RunStarted) -> None:
     t.run, t.question, t.signature, t.parent = e.run, e.question, e.signature, e.parent
     t.model, t.sub_model, t.variables = e.model, e.sub_model, e.variables
-    t.max_iterations, t.max_llm_calls, t.isolation = e.max_iterations, e.max_llm_calls, e.isolation
+    t.max_iterations, t.max_llm_calls = e.max_iterations, e.max_llm_calls
+    t.isolation, t.tools = e.isolation, e.tools
 
 
 def _iteration_started(t: Trajectory, e: ev.IterationStarted) -> None:
@@ -263,6 +213,16 @@ def _subcall_finished(t: Trajectory, e: ev.SubcallFinished) -> None:
     s.cost, s.seconds, s.finished = e.cost, e.seconds, True
 
 
+def _tool_call_started(t: Trajectory, e: ev.ToolCallStarted) -> None:
+    t._tool_calls[e.call] = call = ToolCall(e.call, e.tool, e.arguments, e.iteration, e.cell, started=e.at)
+    t._cell().tool_calls.append(call)
+
+
+def _tool_call_finished(t: Trajectory, e: ev.ToolCallFinished) -> None:
+    call = t._tool_calls[e.call]
+    call.result, call.error, call.seconds, call.finished = e.result, e.error, e.seconds, True
+
+
 def _note(t: Trajectory, e: ev.Note) -> None:
     if t.iterations:
         t.iterations[-1].notes.append(e.text)
@@ -291,6 +251,8 @@ _FOLDS: dict[type[ev.Event], Callable[[Trajectory, Any], None]] = {
     ev.CellFinished: _cell_finished,
     ev.SubcallStarted: _subcall_started,
     ev.SubcallFinished: _subcall_finished,
+    ev.ToolCallStarted: _tool_call_started,
+    ev.ToolCallFinished: _tool_call_finished,
     ev.Note: _note,
     ev.IterationFinished: _iteration_finished,
     ev.Final: _final,

@@ -45,11 +45,15 @@ def test_a_saved_run_comes_back_equal(text: str, values: dict[str, Any], outputs
     """Every field of the tree, lone surrogates, infinities, tuples and child runs included."""
     t = run(
         question=text, detail=text, values=values, subcalls=2, iterations=2, note=text, thinking=text, error=text,
+        tools=2, tool=text, arguments=text, result=text, failed=text,
         outputs=tuple((k, o, {"text/plain": o}) for o, k in zip(outputs, ("stderr", "result", "stdout"), strict=False)),
-        variable=Variable(text, "str"), cost=None, stop_reason="interrupted",
+        variable=Variable(text, "str", description=text), cost=None, stop_reason="interrupted",
     )  # fmt: skip
     t.subcalls[1].run = run(question=text)
-    assert t == there_and_back(t)
+    t.tools = (text, text)
+    back = there_and_back(t)
+    assert t == back
+    assert back.tool_call(3) is back.tool_calls[2]
 
 
 @pytest.mark.parametrize("shape", [(50,), (3, 2, 2), (1,) * 30], ids=["wide", "tree", "deep"])
@@ -103,6 +107,7 @@ def test_the_visualizer_finds_what_it_reads(tmp_path: Path) -> None:
     """A metadata line, then iterations alone, with the fields of alexzhang13's types and no NaN."""
     t = run(
         subcalls=1,
+        tools=2,
         error="overloaded",
         iterations=2,
         outputs=(("stdout", "out"), ("error", "bad")),
@@ -124,7 +129,7 @@ def test_the_visualizer_finds_what_it_reads(tmp_path: Path) -> None:
     assert turns[1]["prompt"] == [{"role": "user", "content": "turn 2"}]
     block = turns[0]["code_blocks"][0]
     assert tuple(block["result"][k] for k in ("stdout", "stderr", "execution_time")) == ("out", "bad", 0.5)
-    call = block["result"]["rlm_calls"][0]
+    (call,) = block["result"]["rlm_calls"]
     assert tuple(call[k] for k in ("prompt_tokens", "completion_tokens", "response", "error")) == (
         3,
         1,

@@ -1,4 +1,4 @@
-"""Answers what the sandbox asks for: sub-models, child runs, and the submission. Charges first, then asks.
+"""Answers what the sandbox asks for: sub-models, child runs, tools, and the submission. Charges first, then asks.
 
 The sandbox is hostile: every parameter is checked here, and what it may spend is decided here.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from rlm_kernel.calls.children import Beget, Child, Children
 from rlm_kernel.calls.standing import Standing, Tree
 from rlm_kernel.calls.submodels import SubModels
+from rlm_kernel.calls.tools import Tools
 from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
 from rlm_kernel.task import Task
@@ -43,6 +44,7 @@ class Calls:
             "rlm_query": self._children.query,
             "rlm_batch": self._children.batch,
             "submit": self._submit,
+            "tool": Tools(standing).call,
         }
 
     async def __call__(self, method: str, params: Mapping[str, Any]) -> Any:

@@ -123,7 +123,7 @@ class Children:
             for call in calls:
                 own, told_own = sealed(call.get("variables", {}))
                 variables = {**shared, **own}
-                described = tuple({v.name: v for v in (*told, *told_own)}.values())
+                described = tuple({v.name: v for v in (*told, *told_own, *options.tools.described)}.values())
                 signature = Signature.parse(f"{', '.join(variables)} -> {outputs or 'answer: str'}")
                 question = check_prompt(call.get("prompt"))
                 found.append(_Wanted(Task(question, signature, described, options, self._task.depth + 1), variables))

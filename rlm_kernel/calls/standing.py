@@ -18,9 +18,10 @@ from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
 from rlm_kernel.models.base import Model
 from rlm_kernel.sandbox.base import RefusedError
+from rlm_kernel.tools import Workers
 from rlm_kernel.usage import Usage
 
-__all__ = ["Standing", "Subcall", "Tree"]
+__all__ = ["Called", "Standing", "Subcall", "Tree"]
 
 
 class Tree:
@@ -32,12 +33,20 @@ class Tree:
 
     Attributes:
         slots: for sub-calls at the same time.
+        tools: what the code may call.
+        workers: where they run.
+        tool_slots: for calls of them at the same time.
+        large_calls: for those with large arguments.
+        tool_calls: that were made.
         fatal: an error that has to end the question: a recording that does not fit.
     """
 
     def __init__(self, models: Mapping[str | None, Model], options: Options) -> None:
         self.models = models
         self.slots = asyncio.Semaphore(options.max_concurrency)
+        self.tools, self.workers = options.tools, Workers()
+        self.tool_slots, self.large_calls = asyncio.Semaphore(options.max_concurrency), asyncio.Semaphore(2)
+        self.tool_calls = 0
         self.fatal: asyncio.Future[RLMError] = asyncio.get_running_loop().create_future()
         self._children: defaultdict[int, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(options.max_children)
@@ -77,6 +86,14 @@ class Subcall:
     cost: float | None = None
 
 
+@dataclass(slots=True)
+class Called:
+    """What came of a tool's call; filled in while it goes on."""
+
+    result: str = ""
+    error: str = "cancelled: its cell was stopped"
+
+
 class Standing:
     """Where one run stands.
 
@@ -95,7 +112,7 @@ class Standing:
         self.tree, self.ledger, self.emit, self.name = tree, ledger, emit, name
         self.where = (0, 0)
         self.closed = False
-        self._subcalls = self._batches = 0
+        self._subcalls = self._batches = self._tool_calls = 0
 
     def charge(self, count: int) -> None:
         """Take as many sub-calls.
@@ -144,3 +161,17 @@ class Standing:
                 cost=call.cost,
                 seconds=time.monotonic() - started,
             )
+
+    @contextmanager
+    def tool_call(self, tool: str, arguments: str) -> Iterator[Called]:
+        """Tell of the start and, however it comes, of the end of a tool's call."""
+        self._tool_calls += 1
+        call, number = Called(), self._tool_calls
+        iteration, cell = self.where
+        self.emit(ev.ToolCallStarted, iteration=iteration, cell=cell, call=number, tool=tool, arguments=arguments)
+        started = time.monotonic()
+        try:
+            yield call
+        finally:
+            seconds = time.monotonic() - started
+            self.emit(ev.ToolCallFinished, call=number, result=call.result, error=call.error, seconds=seconds)

@@ -12,16 +12,15 @@ from typing import Any
 from rlm_kernel import events as ev
 from rlm_kernel.panel import scene
 from rlm_kernel.panel.blocks import Blocks, text_of, whole
+from rlm_kernel.panel.search import find
 from rlm_kernel.panel.store import Store
-from rlm_kernel.trajectory import Cell, Iteration, Trajectory
+from rlm_kernel.trajectory import Cell, Trajectory
 from rlm_kernel.usage import Usage
 
 __all__ = ["Feed"]
 
 KEPT = 30
 """Iterations whose bodies the browser holds unasked; older ones it asks for when they are opened."""
-FOUND = 2000
-"""As many iterations are named in answer to a search."""
 
 
 class _Tally:
@@ -67,6 +66,9 @@ class Feed:
             first = self._counts.get((run, c), [0])[0] == 2 and isinstance(event, ev.SubcallStarted)
             for number in (event.subcall - 1, event.subcall) if first else (event.subcall,):
                 self._dirty["row", run, number] = None  # the first looks otherwise once there is a second
+        if isinstance(event, ev.ToolCallStarted | ev.ToolCallFinished) and (t := self._run(run)):
+            n, c = (call := t.tool_call(event.call)).iteration, call.cell
+            self._dirty["tool", run, event.call] = None
         for what in _CHANGES.get(type(event), ()):
             place = () if what in _OF_RUN else (n, c) if what in _OF_CELL else (n,)
             if n or not place:
@@ -131,9 +133,10 @@ class Feed:
 
     def _tell_totals(self, t: Trajectory, run: str) -> None:
         tally = self._tallies.get(run)
-        shown = (
-            scene.totals(t) if tally is None else scene.counted(len(t.iterations), tally.calls, tally.usage, tally.cost)
-        )
+        if tally is None:
+            shown = scene.totals(t)
+        else:
+            shown = scene.counted(len(t.iterations), tally.calls, len(t.tool_calls), tally.usage, tally.cost)
         self.store.set(f"t/{run}", shown)
 
     def _tell_answer(self, t: Trajectory, run: str) -> None:
@@ -182,6 +185,14 @@ class Feed:
         row = scene.row(t.subcall(number), t.subcall(beside) if beside else None)
         self.store.row(f"q/{run}/{where[0]}/{where[1]}", number, row)
 
+    def _tell_tool(self, t: Trajectory, run: str, number: int) -> None:
+        call = t.tool_call(number)
+        self.store.row(f"u/{run}/{call.iteration}/{call.cell}", number, scene.tool_row(call))
+
+    def _tell_tools(self, t: Trajectory, run: str, n: int, c: int) -> None:
+        if found := _cell(t, n, c):
+            self.store.set(f"m/{run}/{n}/{c}", scene.tool_calls(found))
+
     # -- being asked ------------------------------------------------------------------------------------------
     def everything(self) -> None:
         """Bring the store up to date with a trajectory whose events were not heard: a finished one."""
@@ -210,6 +221,8 @@ class Feed:
                     return {"set": self._body(run, n)}
                 case {"call": [str(run), int(number)]} if t := self._run(run):
                     return {"call": scene.detail(t.subcall(number))}
+                case {"tool": [str(run), int(number)]} if t := self._run(run):
+                    return {"call": scene.tool_detail(t.tool_call(number))}
                 case {"more": [str(run), int(n), int(c), int(block)], "from": int() | None as start} if t := self._run(
                     run
                 ):
@@ -220,7 +233,7 @@ class Feed:
                 ):
                     return {"more": scene.stretch(getattr(t.subcall(number), part), start)}
                 case {"find": str(text)}:
-                    return {"found": self._find(text)}
+                    return {"found": find(self._trajectory, text)}
         except (KeyError, IndexError):
             pass  # it asks for something that is not there
         return {}
@@ -242,18 +255,11 @@ class Feed:
                 store.set(f"n/{place}", scene.calls(c))
             for s, beside in zip(c.subcalls, [*c.subcalls[1:2], *c.subcalls[:-1], None], strict=False):
                 store.row(f"q/{place}", s.number, scene.row(s, beside))
+            if c.tool_calls:
+                store.set(f"m/{place}", scene.tool_calls(c))
+            for call in c.tool_calls:
+                store.row(f"u/{place}", call.number, scene.tool_row(call))
         return store.snapshot()
-
-    def _find(self, text: str) -> list[int]:
-        """The numbers of the outermost run's iterations in which the text occurs, upper or lower case."""
-        wanted = text.casefold()
-        found = []
-        for n, i in enumerate(self._trajectory.iterations, 1):
-            if any(wanted in part.casefold() for part in _texts(i)):
-                found.append(n)
-            if len(found) >= FOUND:
-                break
-        return found
 
     def _run(self, run: str) -> Trajectory | None:
         return self._trajectory.find(run)
@@ -269,13 +275,15 @@ _CHANGES: dict[type[ev.Event], tuple[str, ...]] = {
     ev.CellFinished: ("line", "strip", "cell", "variables"),
     ev.SubcallStarted: ("calls", "totals"),
     ev.SubcallFinished: ("calls", "totals"),
+    ev.ToolCallStarted: ("tools", "totals"),
+    ev.ToolCallFinished: ("tools", "totals"),
     ev.Note: ("body", "line"),
     ev.IterationFinished: ("line",),
     ev.Final: ("answer",),
     ev.RunFinished: ("head", "totals", "answer", "line"),
 }
 """Which parts of the scene an event changes."""
-_OF_RUN, _OF_CELL = ("head", "totals", "answer"), ("cell", "output", "variables", "calls")
+_OF_RUN, _OF_CELL = ("head", "totals", "answer"), ("cell", "output", "variables", "calls", "tools")
 """The parts that there are one of for a run, and for a cell; the others belong to an iteration."""
 _COUNTED: dict[type[ev.Event], Callable[[Feed, Any], None]] = {
     ev.RunStarted: Feed._run_started,
@@ -290,11 +298,3 @@ _COUNTED: dict[type[ev.Event], Callable[[Feed, Any], None]] = {
 
 def _cell(t: Trajectory, n: int, c: int) -> Cell | None:
     return next((cell for cell in t.iterations[n - 1].cells if cell.number == c), None)
-
-
-def _texts(i: Iteration) -> list[str]:
-    made = [i.reply, i.thinking, *i.notes]
-    for c in i.cells:
-        made += [c.code, *(o.text for o in c.outputs), *(v.name for v in c.changed)]
-        made += [x for s in c.subcalls for x in (s.prompt, s.reply, s.error)]
-    return made

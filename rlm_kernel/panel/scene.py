@@ -16,12 +16,12 @@ from rlm_kernel.panel import nodes
 from rlm_kernel.render import story
 from rlm_kernel.render.clean import clean, clip, excerpt, stream
 from rlm_kernel.render.values import Table, form
-from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
+from rlm_kernel.trajectory import Cell, Iteration, Subcall, ToolCall, Trajectory
 from rlm_kernel.usage import Usage
 
 __all__ = [
     "HEAD", "TAIL", "answer", "body", "calls", "cell", "counted", "detail", "head", "line", "row", "segments",
-    "stretch", "totals", "variables", "window",
+    "stretch", "tool_calls", "tool_detail", "tool_row", "totals", "variables", "window",
 ]  # fmt: skip
 
 HEAD, TAIL = 16_000, 4000
@@ -51,21 +51,23 @@ def head(t: Trajectory) -> dict[str, Any]:
         tone=tone,
         detail=clip(t.detail, 600),
         seconds=None if t.stop_reason == "running" else round(t.seconds, 2),
-        isolation=clip(t.isolation, 600),
+        isolation=clip(t.isolation, 800),
+        tools=[clip(tool, 200) for tool in t.tools[:30]],
         variables=variables(t.variables),
     )
 
 
 def totals(t: Trajectory) -> dict[str, Any]:
     """Counts of a whole run, added up."""
-    return counted(len(t.iterations), len(t.subcalls), story.usage_of(t), t.cost)
+    return counted(len(t.iterations), len(t.subcalls), len(t.tool_calls), story.usage_of(t), t.cost)
 
 
-def counted(iterations: int, calls: int, usage: Usage, cost: float | None) -> dict[str, Any]:
+def counted(iterations: int, calls: int, tools: int, usage: Usage, cost: float | None) -> dict[str, Any]:
     """Counts of a run."""
     return _short(
         iterations=iterations,
         calls=calls,
+        tools=tools,
         tokens=usage.total_tokens,
         cached=usage.cache_read_tokens,
         cost=None if cost is None else story.money(cost),
@@ -97,6 +99,7 @@ def line(i: Iteration) -> dict[str, Any]:
         tokens=i.usage.total_tokens,
         calls=len(subcalls),
         bad=sum(bool(s.error) for s in subcalls),
+        tools=sum(len(c.tool_calls) for c in i.cells),
         notes=len(i.notes),
         written=bool(i.model),
     )
@@ -158,7 +161,7 @@ def row(s: Subcall, beside: Subcall | None = None) -> list[Any]:
     return [state, _time(s.started), _time(s.seconds), s.usage.total_tokens, asked, clip(s.error or s.reply, 140), run]
 
 
-def _state(s: Subcall) -> int:
+def _state(s: Subcall | ToolCall) -> int:
     return 2 if s.error else int(s.finished)
 
 
@@ -175,6 +178,30 @@ def calls(c: Cell) -> list[int]:
     """How the sub-calls of a cell stand: `[asked, done, failed, batches]`."""
     done, failed = sum(s.finished for s in c.subcalls), sum(bool(s.error) for s in c.subcalls)
     return [len(c.subcalls), done, failed, story.batches(c.subcalls)]
+
+
+def tool_row(c: ToolCall) -> list[Any]:
+    """A call of a tool on its row, as `row` has it."""
+    return [_state(c), _time(c.started), _time(c.seconds), 0, clip(c.written, 140), clip(c.error or c.result, 140), ""]
+
+
+def tool_calls(c: Cell) -> list[int]:
+    """How the calls of tools of a cell stand: `[called, done, failed, 0]`."""
+    done, failed = sum(t.finished for t in c.tool_calls), sum(bool(t.error) for t in c.tool_calls)
+    return [len(c.tool_calls), done, failed, 0]
+
+
+def tool_detail(c: ToolCall) -> dict[str, Any]:
+    """All that is known of a call of a tool, as `detail` has it."""
+    return _short(
+        number=c.number,
+        prompt=window(c.written),
+        reply=window(c.result),
+        error=clean(c.error[:HEAD]),
+        at=_time(c.started),
+        seconds=_time(c.seconds),
+        state=_state(c),
+    )
 
 
 def segments(i: Iteration) -> list[Any]:

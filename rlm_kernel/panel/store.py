@@ -82,7 +82,7 @@ class Store:
     def snapshot(self) -> dict[str, Any]:
         """The whole table, as it is now."""
         with self._lock:
-            return {k: dict(v) if isinstance(v, dict) and k.startswith("q/") else v for k, v in self._values.items()}
+            return {k: dict(v) if isinstance(v, dict) and k[:2] in ("q/", "u/") else v for k, v in self._values.items()}
 
     def _part(self, name: str, kind: type[Any] = dict) -> Any:
         return self._patch.setdefault(name, kind())

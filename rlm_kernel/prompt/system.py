@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlm_kernel.figures import A_RUN, A_TURN
+from rlm_kernel.prompt.tools import tools_section
 from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 
@@ -34,7 +35,7 @@ than a loop. Where one call failed, the list holds a `SubcallError` object at it
 - `{submit}`: hands in the answer and ends the run. Values are checked against the declared types; if one does not fit \
 you are told, and nothing is lost: mend it and submit again. `FINAL(value)` and `FINAL_VAR("name")` do the same for \
 {one_field}.
-{network}
+{network}{tools}
 The answer has these fields:
 {fields}
 {instructions}
@@ -48,6 +49,8 @@ You have {max_iterations} turns; each message tells what is left of them, of sub
 
 {variables}"""
 
+DESCRIPTION_CHARS = 1_000
+"""Of what a variable is, in the words of whoever handed it over."""
 _NETWORK = """\
 - The network, but only HTTP and HTTPS to {net}, through the proxy that HTTP_PROXY and HTTPS_PROXY name; urllib, \
 requests and httpx find it by themselves.
@@ -78,6 +81,7 @@ def system_prompt(task: Task) -> str:
         children=_CHILDREN.format() if task.has_children else _NO_CHILDREN,
         submit=submit_call(signature),
         one_field=f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",
+        tools=tools_section(options),
         network=_NETWORK.format(net=options.sandbox_net) if options.sandbox_net else "",
         fields="\n".join(
             f"- `{f.name}`: {f.annotation}" + (f" ({f.description})" if f.description else "") for f in fields
@@ -101,6 +105,8 @@ def _variables(task: Task) -> str:
     lines.append("The variables of the REPL:")
     for v in task.variables:
         lines.append(f"\n`{v.name}`: {v.type}" + (f", {v.size}" if v.size else ""))
+        if v.description:
+            lines.append(f"    {' '.join(v.description[:DESCRIPTION_CHARS].split())}")
         if v.preview:
             lines += [f"    {line}" for line in v.preview.splitlines()]
     return "\n".join(lines)

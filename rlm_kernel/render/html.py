@@ -15,14 +15,14 @@ from rlm_kernel.render import story
 from rlm_kernel.render.clean import WHERE, clip, count, excerpt, fit, size, stream
 from rlm_kernel.render.html_forms import COLOURS, MUTED, OUTPUT, QUIET, fold, form_html, mark, page, table_html
 from rlm_kernel.render.images import Image, image, pictures, said
-from rlm_kernel.render.prose import CELL, TABLE, code_html, escape, prose_html
+from rlm_kernel.render.prose import CELL, MONO, TABLE, code_html, escape, prose_html
 from rlm_kernel.render.values import Table, form, html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rlm_kernel.events import Variable
-    from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, Trajectory
+    from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, ToolCall, Trajectory
 
 __all__ = ["LIMIT", "answer_html", "to_html"]
 
@@ -145,6 +145,7 @@ def _line(iteration: Iteration) -> str:
     calls = [s for c in iteration.cells for s in c.subcalls]
     trouble = next((e for c in iteration.cells if c.status == "error" and (e := story.error_line(c))), "")
     told = [trouble or story.status_words(state), count(len(calls), "sub-call") if calls else ""]
+    told += [count(tools, "tool call")] if (tools := sum(len(c.tool_calls) for c in iteration.cells)) else []
     told += [count(len(found), "picture")] if (found := pictures(iteration)) else []
     told += [count(len(iteration.notes), "note")] if iteration.notes else []
     tail = "".join(f" · {escape(part)}" for part in told if part)
@@ -191,6 +192,8 @@ def _cell(cell: Cell, scale: float, album: Mapping[int, str]) -> str:
         made.append(f'<p style="margin:6px 0">{mark("✗", "bad")} {escape(story.status_words(cell.status))}</p>')
     if cell.subcalls:
         made.append(_small(escape(story.subcalls_words(cell.subcalls)), _subcalls(cell.subcalls, scale)))
+    if cell.tool_calls:
+        made.append(_small(escape(story.tool_calls_words(cell.tool_calls)), _tool_calls(cell.tool_calls, scale)))
     if cell.changed or cell.removed:
         made.append(_variables(cell.changed, cell.removed))
     return "".join(made)
@@ -223,25 +226,41 @@ def _variables(changed: tuple[Variable, ...], removed: tuple[str, ...]) -> str:
 
 
 def _subcalls(subcalls: list[Subcall], scale: float) -> str:
-    head = "".join(f'<th style="{CELL};text-align:left">{name}</th>' for name in ("", "asked", "replied"))
-    shown = subcalls[: max(3, int(SUBCALLS * min(1, 3 * scale)))]
-    rows = "".join(_subcall(s, scale) for s in shown)
-    more = _note(f"{len(subcalls) - len(shown):,} more in {WHERE}") if len(subcalls) > len(shown) else ""
-    table = f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<div style="overflow:auto">{table}</div>{more}'
+    return _calls(("", "asked", "replied"), [_subcall(s, scale) for s in subcalls[: _shown(scale)]], len(subcalls))
 
 
-def _subcall(subcall: Subcall, scale: float) -> str:
-    reply = escape(clip(subcall.reply, int(360 * scale)))
-    if subcall.error:
-        reply = f"{mark('✗', 'bad')} {escape(clip(subcall.error, 200))}"
-    elif not subcall.finished:
-        reply = "<em>no reply</em>"
+def _subcall(subcall: Subcall, scale: float) -> tuple[str, str, str]:
+    reply = _reply(subcall.reply, subcall.error, scale) if subcall.finished or subcall.error else "<em>no reply</em>"
     if subcall.run:
         reply += _child(subcall.run, scale)
-    cells = (str(subcall.number), escape(clip(subcall.prompt, int(240 * scale))), reply)
-    made = "".join(f'<td style="{CELL};text-align:left">{c}</td>' for c in cells)
-    return f'<tr style="background:none">{made}</tr>'
+    return str(subcall.number), escape(clip(subcall.prompt, int(240 * scale))), reply
+
+
+def _tool_calls(calls: list[ToolCall], scale: float) -> str:
+    rows = []
+    for c in calls[: _shown(scale)]:
+        said = _reply(c.result, c.error, scale) if c.finished else "<em>has not returned</em>"
+        rows.append((str(c.number), f'<code style="{MONO}">{escape(clip(c.written, int(240 * scale)))}</code>', said))
+    return _calls(("", "called", "returned"), rows, len(calls))
+
+
+def _shown(scale: float) -> int:
+    return max(3, int(SUBCALLS * min(1, 3 * scale)))
+
+
+def _reply(text: str, error: str, scale: float) -> str:
+    return f"{mark('✗', 'bad')} {escape(clip(error, 200))}" if error else escape(clip(text, int(360 * scale)))
+
+
+def _calls(columns: Iterable[str], rows: list[tuple[str, str, str]], number: int) -> str:
+    """A table of calls; what is in the rows is HTML."""
+    head = "".join(f'<th style="{CELL};text-align:left">{name}</th>' for name in columns)
+    style = f"{CELL};text-align:left"
+    cells = ("".join(f'<td style="{style}">{cell}</td>' for cell in row) for row in rows)
+    body = "".join(f'<tr style="background:none">{row}</tr>' for row in cells)
+    more = _note(f"{number - len(rows):,} more in {WHERE}") if number > len(rows) else ""
+    table = f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div style="overflow:auto">{table}</div>{more}'
 
 
 def _child(run: Trajectory, scale: float) -> str:

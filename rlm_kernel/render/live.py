@@ -20,7 +20,7 @@ from rlm_kernel.render.ansi import Ink, wrap
 from rlm_kernel.render.clean import clip, count, excerpt, stream
 from rlm_kernel.render.images import image, said
 from rlm_kernel.render.text import answer_text
-from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, Trajectory
+from rlm_kernel.trajectory import Cell, Iteration, Output, Subcall, ToolCall, Trajectory
 from rlm_kernel.usage import Usage
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class _Waiting:
     """The sub-calls of each batch of the cell."""
     singles: int = 0
     """Answered sub-calls of the cell that were in no batch."""
+    tools: int = 0
+    """Calls of tools in the cell that have ended."""
     counted: float = 0.0
     """When the sub-calls of a batch were counted last."""
 
@@ -139,13 +141,15 @@ class TextView:
         """What happens while code runs."""
         match event:
             case ev.CellStarted():
-                waiting.batches, waiting.singles, waiting.counted = {}, 0, event.at
+                waiting.batches, waiting.singles, waiting.tools, waiting.counted = {}, 0, 0, event.at
                 prose = _wrapped(waiting.prose.pop(0), width) if waiting.prose else []
                 return [*_apart(prose), *self._ink.code(excerpt(event.code.strip("\n"), 6000, 80))]
             case ev.SubcallStarted():
                 return self._asked(t.subcall(event.subcall), waiting)
             case ev.SubcallFinished():
                 return self._answered(t.subcall(event.subcall), waiting, event.at, width)
+            case ev.ToolCallFinished():
+                return self._called(t.tool_call(event.call), waiting, width)
             case ev.CellFinished():
                 return self._cell(t.iterations[-1].cells[-1], waiting)
         return []
@@ -162,16 +166,25 @@ class TextView:
             waiting.singles += 1
             if waiting.singles > SINGLES and not subcall.error:
                 return []
-            half = (width - 16) // 2
-            told = f"failed: {clip(subcall.error, 120)}" if subcall.error else clip(subcall.reply, half)
-            line = f"  → {clip(subcall.prompt, half)} ← {told} · {_seconds(subcall.seconds)}"
-            return self._ink.paint("bad" if subcall.error else "muted", [line])
+            return self._line(subcall.prompt, subcall.reply, subcall.error, subcall.seconds, width)
         calls = waiting.batches.get(subcall.batch, [])
         if at - waiting.counted < PAUSE_SECONDS or not (left := sum(not s.finished for s in calls)):
             return []
         waiting.counted = at
         words = f"  → {count(len(calls) - left, 'sub-call')} answered so far, {left:,} under way"
         return self._ink.paint("muted", [words])
+
+    def _called(self, call: ToolCall, waiting: _Waiting, width: int) -> list[str]:
+        waiting.tools += 1
+        if waiting.tools > SINGLES and not call.error:
+            return []
+        return self._line(call.written, call.result, call.error, call.seconds, width)
+
+    def _line(self, asked: str, reply: str, error: str, seconds: float, width: int) -> list[str]:
+        half = (width - 16) // 2
+        told = f"failed: {clip(error, 120)}" if error else clip(reply, half)
+        line = f"  → {clip(asked, half)} ← {told} · {_seconds(seconds)}"
+        return self._ink.paint("bad" if error else "muted", [line])
 
     def _batch(self, calls: list[Subcall]) -> list[str]:
         failed = next((s.error for s in calls if s.error), "")
@@ -185,6 +198,8 @@ class TextView:
         if waiting.singles > SINGLES:
             singles = [s for s in cell.subcalls if s.batch is None]
             lines += self._ink.paint("muted", [f"  → {story.subcalls_words(singles)} in all"])
+        if waiting.tools > SINGLES:
+            lines += self._ink.paint("muted", [f"  → {story.tool_calls_words(cell.tool_calls)} in all"])
         outputs = story.outputs(cell)
         lines += [line for output in outputs[:OUTPUTS] for line in self._output(output)]
         if len(outputs) > OUTPUTS:

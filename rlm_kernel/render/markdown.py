@@ -15,7 +15,7 @@ from rlm_kernel.render.images import image, said
 from rlm_kernel.render.values import Block, Items, Plain, Table, Text, form, html_table
 
 if TYPE_CHECKING:
-    from rlm_kernel.trajectory import Cell, Iteration, Output, Trajectory
+    from rlm_kernel.trajectory import Cell, Iteration, Output, ToolCall, Trajectory
 
 __all__ = ["LIMIT", "answer_markdown", "escape", "fence", "table_markdown", "to_markdown"]
 
@@ -188,6 +188,8 @@ def _cell(cell: Cell, scale: float) -> list[str]:
             made.append(f"{len(cell.subcalls) - len(shown):,} more in `{WHERE}`")
         if any(s.run for s in shown):
             made.append(f"The runs they started are in `{WHERE}`")
+    if cell.tool_calls:
+        made += _tool_calls(cell.tool_calls, scale)
     if cell.changed:
         names = ", ".join(f"{clip(v.name, 60)} ({clip(f'{v.type} {v.size}'.strip(), 80)})" for v in cell.changed[:20])
         more = f" and {len(cell.changed) - 20:,} more" if len(cell.changed) > 20 else ""
@@ -195,6 +197,16 @@ def _cell(cell: Cell, scale: float) -> list[str]:
     if cell.removed:
         made.append(f"Removed: {escape(clip(', '.join(cell.removed[:50]), 300))}")
     return made
+
+
+def _tool_calls(calls: list[ToolCall], scale: float) -> list[str]:
+    shown = calls[: max(1, int(SUBCALLS * scale))]
+    called, returned = int(160 * scale), int(240 * scale)
+    rows = tuple(
+        (str(c.number), clip(c.written, called), clip(f"✗ {c.error}" if c.error else c.result, returned)) for c in shown
+    )
+    made = [f"{escape(story.tool_calls_words(calls))}:", table_markdown(Table(("", "called", "returned"), rows))]
+    return made + ([f"{len(calls) - len(shown):,} more in `{WHERE}`"] if len(calls) > len(shown) else [])
 
 
 def _output(output: Output, scale: float) -> str:

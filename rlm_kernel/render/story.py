@@ -18,11 +18,11 @@ from rlm_kernel.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rlm_kernel.trajectory import Cell, Iteration, Subcall, Trajectory
+    from rlm_kernel.trajectory import Cell, Iteration, Subcall, ToolCall, Trajectory
 
 __all__ = [
     "Prose", "about", "batches", "error_line", "fields", "headline", "mark", "money", "order", "outputs", "parts",
-    "status", "status_words", "subcalls_words", "summary", "totals", "usage_of",
+    "status", "status_words", "subcalls_words", "summary", "tool_calls_words", "totals", "usage_of",
 ]  # fmt: skip
 
 MARKS = {"ok": "✓", "submitted": "✓", "running": "…", "none": "·"}
@@ -74,6 +74,8 @@ def totals(trajectory: Trajectory) -> list[str]:
     own, nested = len(trajectory.subcalls), _nested(trajectory)
     if own:
         said.append(count(own, "sub-call") + (f" and {nested:,} below them" if nested else ""))
+    if tools := len(trajectory.tool_calls):
+        said.append(count(tools, "tool call"))
     usage = usage_of(trajectory)
     if usage.total_tokens:
         cached = f" ({usage.cache_read_tokens:,} cached)" if usage.cache_read_tokens else ""
@@ -218,6 +220,18 @@ def subcalls_words(subcalls: list[Subcall]) -> str:
     if failed := sum(bool(s.error) for s in subcalls):
         said += f", {failed:,} failed"
     if waiting := sum(not s.finished for s in subcalls):
+        said += f", {waiting:,} unfinished"
+    return said
+
+
+def tool_calls_words(calls: list[ToolCall]) -> str:
+    """`12 tool calls (read_file, fetch_url), 1 failed`."""
+    names = list(dict.fromkeys(call.tool for call in calls))
+    shown = clip(", ".join(names[:5]) + (", …" if len(names) > 5 else ""), 120)
+    said = f"{count(len(calls), 'tool call')} ({shown})"
+    if failed := sum(bool(call.error) for call in calls):
+        said += f", {failed:,} failed"
+    if waiting := sum(not call.finished for call in calls):
         said += f", {waiting:,} unfinished"
     return said
 

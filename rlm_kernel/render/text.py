@@ -124,6 +124,7 @@ def _line(iteration: Iteration, width: int) -> str:
     calls = sum(len(c.subcalls) for c in iteration.cells)
     said = [story.summary(iteration, 72), clip(trouble, 60) or story.status_words(state)]
     said += [count(calls, "sub-call")] if calls else []
+    said += [count(tools, "tool call")] if (tools := sum(len(c.tool_calls) for c in iteration.cells)) else []
     if found := pictures(iteration):
         said.append(found[0].words if len(found) == 1 else count(len(found), "picture"))
     return f"{iteration.number:>{width}} {story.mark(state)} " + " · ".join(part for part in said if part)

@@ -8,15 +8,13 @@ change are left out, by identity: a text of 1 GB that the next question is about
 
 from __future__ import annotations
 
-import hashlib
-import json
 import weakref
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlm_kernel.errors import TransferError
+from rlm_kernel.sandbox.answers import Answers, Room
 from rlm_kernel.sandbox.base import (
     CellResult,
     DiedError,
@@ -28,6 +26,7 @@ from rlm_kernel.sandbox.base import (
     isolation,
     nobody,
 )
+from rlm_kernel.sandbox.guest.tools import CARRIER
 
 __all__ = ["Journal", "Recovery"]
 
@@ -70,7 +69,7 @@ class _Ran:
 
     code: str
     status: str = ""
-    answers: defaultdict[bytes, list[tuple[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    answers: Answers = field(default_factory=Answers)
 
 
 class Journal:
@@ -88,6 +87,9 @@ class Journal:
         self._entries: list[_Loaded | _Ran] = []
         self._staged: dict[str, Any] = {}
         self._held: dict[str, Any] = {}
+        self._tools: str | None = ""
+        """What its tools were made from; None when nobody knows."""
+        self._room = Room()
         self._handler: Handler = nobody
         self._done = 0
         """How many of the entries it has, while it is behind."""
@@ -118,6 +120,11 @@ class Journal:
         await self.inner.put(missing)
         self._staged.update(missing)
 
+    async def equip(self, tools: str) -> None:
+        """Stage what the tools of the code are made from (see `guest.tools`), unless it has them."""
+        if tools != self._staged.get(CARRIER, self._tools):
+            await self.put({CARRIER: tools})
+
     async def start(self, handler: Handler) -> None:
         """Start and deliver; one that died since is brought back first."""
         self._handler = handler
@@ -126,7 +133,9 @@ class Journal:
             await self._deliver(staged)
         except BaseException:  # stopped on the way, even: nobody knows what arrived
             self._held.clear()
+            self._tools = None
             raise
+        self._tools = staged.get(CARRIER, self._tools)
         if staged:
             self._entries.append(_Loaded.of(staged))
         for name, value in staged.items():
@@ -173,6 +182,7 @@ class Journal:
         self._entries.clear()
         self._staged.clear()
         self._held.clear()
+        self._tools, self._room = "", Room()
         self.behind = False
         await self.inner.shutdown()
 
@@ -241,7 +251,7 @@ class Journal:
             return len(values) == len(entry.values)
         if entry.status in _BROKEN_OFF:
             return False
-        self._replayed = _Ran(entry.code, answers=defaultdict(list, {k: list(v) for k, v in entry.answers.items()}))
+        self._replayed = _Ran(entry.code, answers=entry.answers.copy())
         try:
             result = await self.inner.execute(entry.code, ignore)
         finally:
@@ -260,23 +270,17 @@ class Journal:
 
     # -- answers ----------------------------------------------------------------------------------------------
     async def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
-        key = hashlib.blake2b(json.dumps([method, params], sort_keys=True).encode(), digest_size=16).digest()
         if self._replayed is not None:
-            if not (known := self._replayed.answers[key]):
-                raise RefusedError("the code asks something else than when it first ran")
-            kind, value = known.pop(0)
-            if kind == "refused":
-                raise RefusedError(value)
-            return value
+            return self._replayed.answers.again(method, params)
         current = self._current
         try:
             answer = await self._handler(method, params)
         except RefusedError as error:
             if current is not None:
-                current.answers[key].append(("refused", str(error)))
+                current.answers.keep_refusal(method, params, str(error))
             raise
         if current is not None:
-            current.answers[key].append(("value", answer))
+            current.answers.keep(method, params, answer, self._room)
         return answer
 
 

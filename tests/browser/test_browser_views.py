@@ -164,13 +164,14 @@ def test_a_run_within_a_run(notebook: Opens) -> None:
     panel.el.get_by_role("button", name="Sub-calls").click()
     panel.list.locator(".rlm-it:visible > summary").first.click()
     panel.rows.filter(has_text="own run").click()
-    inner = panel.detail.locator(".rlm-it")
+    detail = panel.detail.first
+    inner = detail.locator(".rlm-it")
     expect(inner).to_have_count(3)
     inner.nth(1).locator("summary").first.click()
     expect(inner.nth(1).locator(".rlm-prose strong")).to_have_text("2")
     expect(inner.nth(1).locator(".rlm-code")).to_have_text("print(2)")
     inner.nth(1).locator("summary").first.press("Escape")
-    expect(panel.detail).to_be_hidden()
+    expect(detail).to_be_hidden()
     assert page.errors == []
 
 

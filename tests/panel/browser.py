@@ -57,7 +57,7 @@ class Recorder(BaseComm):
 def story(seed: int = 1, iterations: int = 5, *, run: str = "1", parent: str | None = None) -> Iterator[ev.Event]:
     """The events of a run in which everything that can happen does, more or less at random."""
     rng, clock = random.Random(seed), (x / 100 for x in range(10**9))
-    numbers = iter(range(1, 10**6))
+    numbers, calls, chance = iter(range(1, 10**6)), iter(range(1, 10**6)), random.Random(seed)
 
     def at() -> dict[str, Any]:
         return {"run": run, "at": next(clock)}
@@ -65,6 +65,7 @@ def story(seed: int = 1, iterations: int = 5, *, run: str = "1", parent: str | N
     yield ev.RunStarted(
         **at(), question="Which?", signature="x -> answer: str", model="m", sub_model="s", max_iterations=20,
         max_llm_calls=50, variables=(ev.Variable("x", "str", "9 characters", "'abc'"),), parent=parent,
+        tools=("read_file(path: str) -> str",),
     )  # fmt: skip
     for n in range(1, iterations + 1):
         yield ev.IterationStarted(**at(), iteration=n, prompt="go on")
@@ -75,6 +76,7 @@ def story(seed: int = 1, iterations: int = 5, *, run: str = "1", parent: str | N
             data = {"text/html": "<table><tr><td>1</td></tr></table>"} if kind == "display" else {}
             yield ev.CellOutput(**at(), iteration=n, cell=n, kind=kind, text=f"{kind} {n}\r\n", data=data)
         yield from _subcalls(at, rng, n, [next(numbers) for _ in range(rng.randrange(4))])
+        yield from _tool_calls(at, chance, n, [next(calls) for _ in range(chance.randrange(4))])
         if rng.random() < 0.2:
             yield ev.Note(**at(), iteration=n, text="the sandbox was started anew")
         status: Any = "submitted" if n == iterations else rng.choice(["ok", "error"])
@@ -115,3 +117,14 @@ def _subcalls(at: Callable[[], dict[str, Any]], rng: random.Random, n: int, numb
             **at(), subcall=number, reply="" if error else f"said {number}", error=error, model="s",
             usage=Usage(3, 2), cost=None, seconds=0.01,
         )  # fmt: skip
+
+
+def _tool_calls(at: Callable[[], dict[str, Any]], rng: random.Random, n: int, numbers: list[int]) -> Iterator[ev.Event]:
+    for number in numbers:
+        yield ev.ToolCallStarted(
+            **at(), iteration=n, cell=n, call=number, tool="read_file", arguments=f"'{number}.txt'"
+        )
+    for number in rng.sample(numbers, len(numbers)):
+        error = rng.choice(["", "", "OSError: no such file"])
+        result = "" if error else f"text {number}"
+        yield ev.ToolCallFinished(**at(), call=number, result=result, error=error, seconds=0.01)

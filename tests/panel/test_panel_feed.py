@@ -114,13 +114,17 @@ def test_counts_are_those_of_the_trajectory() -> None:
     for key, (asked, done, failed, _batches) in ((k, v) for k, v in table.values.items() if k.startswith("n/")):
         rows = table.values[key.replace("n/", "q/")].values()
         assert [asked, done, failed] == [len(rows), sum(r[0] > 0 for r in rows), sum(r[0] == 2 for r in rows)]
+    assert totals["tools"] == len(trajectory.tool_calls)
+    for key, counts in ((k, v) for k, v in table.values.items() if k.startswith("m/")):
+        rows = table.values[key.replace("m/", "u/")].values()
+        assert counts == [len(rows), sum(r[0] > 0 for r in rows), sum(r[0] == 2 for r in rows), 0]
 
 
 @pytest.mark.parametrize(
     "question",
     [
         {}, {"body": ["1", 99]}, {"body": ["1", 0]}, {"body": ["9", 1]}, {"body": ["1", "1"]}, {"body": []},
-        {"call": ["1", 99]},
+        {"call": ["1", 99]}, {"tool": ["1", 99]}, {"tool": ["9", 1]}, {"tool": 1},
         {"call": ["1", None]}, {"more": ["1", 1, 1, 99], "from": 0}, {"more": ["1", 1, 99, 0], "from": 0},
         {"more": ["1", 1, "__class__"], "from": 0}, {"find": 3}, {"x": 1}, {"more": ["1", 1, 1, 0]},
     ],
@@ -133,8 +137,11 @@ def test_a_wrong_question_has_no_answer(question: dict[str, Any]) -> None:
 
 
 def test_finding() -> None:
-    """A text is found in replies, code, output, sub-calls, and in no other iteration."""
+    """A text is found in replies, code, output, sub-calls, calls of tools, and in no other iteration."""
     feed, _ = told(list(story(1, iterations=4)))
+    tools = feed.asked({"find": "read_file("})["found"]
+    assert 0 < len(tools) < 4
+    assert tools == [i.number for i in feed._trajectory if i.cells[0].tool_calls]
     assert feed.asked({"find": "PRINT(3)"}) == {"found": [3]}
     assert feed.asked({"find": "think"}) == {"found": [1, 2, 3, 4]}
     assert feed.asked({"find": "nowhere"}) == {"found": []}
@@ -199,6 +206,43 @@ def test_ten_thousand_subcalls_are_rows() -> None:
     assert all(row[0] == 1 for row in rows.values())
     assert table.values["n/1/1/1"] == [10_000, 10_000, 0, 1]
     assert feed.asked({"call": ["1", 9_999]})["call"]["prompt"] == ["read 9999", 0, ""]
+
+
+def test_calls_of_tools_are_rows() -> None:
+    """As sub-calls are, in a list of their own; what is known of one comes when it is asked for."""
+    events = [e for e in big() if not isinstance(e, ev.CellFinished)]
+    at: dict[str, Any] = {"run": "1", "at": 1.0}
+    events.append(ev.ToolCallStarted(**at, iteration=1, cell=1, call=1, tool="f", arguments="'x', n=2"))
+    events.append(ev.ToolCallStarted(**at, iteration=1, cell=1, call=2, tool="g", arguments=""))
+    events.append(ev.ToolCallStarted(**at, iteration=1, cell=1, call=3, tool="g", arguments="1"))
+    events.append(ev.ToolCallFinished(**at, call=2, result="line\nline", error="", seconds=0.5))
+    events.append(ev.ToolCallFinished(**at, call=3, result="", error="OSError: no", seconds=0.25))
+    for pause in (0.0, 1.0):
+        feed, table = told(events, pause)
+        assert table.values["u/1/1/1"] == {
+            "1": [0, 1.0, 0.0, 0, "f('x', n=2)", "", ""],
+            "2": [1, 1.0, 0.5, 0, "g()", "line line", ""],
+            "3": [2, 1.0, 0.25, 0, "g(1)", "OSError: no", ""],
+        }
+        assert table.values["m/1/1/1"] == [3, 2, 1, 0]
+        assert feed.asked({"tool": ["1", 2]})["call"]["reply"] == ["line\nline", 0, ""]
+        assert feed.asked({"tool": ["1", 3]})["call"]["error"] == "OSError: no"
+    assert feed.store.snapshot()["u/1/1/1"] == feed.store._values["u/1/1/1"]
+    assert feed.store.snapshot()["u/1/1/1"] is not feed.store._values["u/1/1/1"]
+
+
+def test_a_call_that_ends_after_its_cell_is_told_at_its_place() -> None:
+    """One that was cancelled with its cell may be told later than the next cell has begun."""
+    at: dict[str, Any] = {"run": "1", "at": 1.0}
+    events = [*big()[:-1], ev.ToolCallStarted(**at, iteration=1, cell=1, call=1, tool="f", arguments="")]
+    events += [
+        ev.CellFinished(**at, iteration=1, cell=1, status="ok", seconds=1),
+        ev.CellStarted(**at, iteration=1, cell=2, code="y"),
+        ev.ToolCallFinished(**at, call=1, result="", error="cancelled: its cell was stopped", seconds=1),
+    ]
+    _, table = told(events)
+    assert table.values["m/1/1/1"] == [1, 1, 1, 0]
+    assert "m/1/1/2" not in table.values
 
 
 def test_prompts_that_begin_alike_show_where_they_differ() -> None:

@@ -28,6 +28,11 @@ def events(
     answer: str = "Done",
     error: str = "",
     batch: int | None = None,
+    tools: int = 0,
+    tool: str = "read_file",
+    arguments: str = "'a.txt'",
+    result: str = "its text",
+    failed: str = "",
     variable: ev.Variable | None = None,
     note: str = "",
     thinking: str = "",
@@ -43,7 +48,7 @@ def events(
             max_llm_calls=50, parent=parent,
         )
     ]  # fmt: skip
-    done = 0
+    done = called = 0
     for n in range(1, iterations + 1):
         made += [
             ev.IterationStarted(**at, iteration=n, prompt=f"turn {n}"),
@@ -65,6 +70,12 @@ def events(
                         seconds=1,
                     ),
                 ]  # fmt: skip
+            for _ in range(tools):
+                called += 1
+                made += [
+                    ev.ToolCallStarted(**at, iteration=n, cell=n, call=called, tool=tool, arguments=arguments),
+                    ev.ToolCallFinished(**at, call=called, result=result, error=failed, seconds=0.25),
+                ]
             made += [
                 ev.CellOutput(**at, iteration=n, cell=n, kind=o[0], text=o[1], data=o[2] if len(o) > 2 else {})
                 for o in outputs
@@ -141,7 +152,9 @@ def everywhere(text: str) -> Trajectory:
         outputs=(("stdout", text), ("stderr", text), ("error", text), ("result", text, {"text/html": text, text: text}),
                  ("display", "", {"text/html": f"<table><tr><td>{text}</td></tr></table>"})),
         variable=ev.Variable(text, text, text, text), note=text, thinking=text, status="error",
+        tools=2, tool=text, arguments=text, result=text,
     )  # fmt: skip
-    made.subcalls[1].error = text
+    made.subcalls[1].error = made.tool_calls[1].error = text
+    made.tools = (text,)
     made.subcalls[0].run = run(question=text, reply=text, values={text: text})
     return made

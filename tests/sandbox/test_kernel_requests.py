@@ -60,5 +60,5 @@ def test_an_answer_of_tens_of_megabytes(kernel: Lab) -> None:
     assert given[1]["a"]["n"].sum() == sum(range(5_000_000))
     assert given[1]["b"] == "é" * 10**7
     assert given[2:] == [{"a": 1}]
-    assert "100,000,000 bytes are more than the 67,108,864 that may leave" in refused
+    assert "100,000,000 bytes are more than the 67,108,864 that may be sent" in refused
     assert "105 MB are more than the 96 MB that may be sent at once: send less" in refused

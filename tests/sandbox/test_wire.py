@@ -215,7 +215,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "objects in a structured array": (np.zeros(1, dtype=[("a", object)]), "Python objects"),
     "custom class": (type("Thing", (), {})(), "type Thing"),
     "a class": (Point, "type"),
-    "a model's class": (Model, "cannot leave"),
+    "a model's class": (Model, "cannot be sent"),
     "generator": ((x for x in "ab"), "generator"),
     "function": (len, "builtin_function_or_method"),
     "complex": (1j, "complex"),

@@ -1,18 +1,22 @@
-// The sub-calls of a cell: a list of any length, of which only the rows in sight exist.
+// The sub-calls of a cell, or its calls of tools: a list of any length, of which only the rows in sight exist.
 import { h, number, plural, duration } from "./elements.js";
 import { Stretch } from "./text.js";
 import { Run } from "./iteration.js";
 
 const ROW = 46; // pixels of one row, as in panel.css
+const LISTS = {
+  q: { counts: "n", noun: "sub-call", ask: "call", asked: "asked", said: "replied", waiting: "no reply yet" },
+  u: { counts: "m", noun: "tool call", ask: "tool", asked: "called", said: "returned", waiting: "has not returned yet" },
+};
 
 export class Calls {
-  constructor(view, run, place) {
-    Object.assign(this, { view, run, place, key: `q/${place}`, order: [], chosen: -1, shown: new Map(), front: 0, follow: true });
+  constructor(view, run, place, rows) {
+    Object.assign(this, { view, run, place, kind: LISTS[rows], key: `${rows}/${place}`, order: [], chosen: -1, shown: new Map(), front: 0, follow: true });
     this.words = h("span");
     this.bar = h("span", { class: "rlm-bar", "aria-hidden": "true" }, h("i", { class: "rlm-done" }), h("i", { class: "rlm-failed" }));
     this.inner = h("div", { role: "presentation" });
     this.list = h("div", {
-      class: "rlm-calls", role: "listbox", tabindex: 0, "aria-label": "sub-calls",
+      class: "rlm-calls", role: "listbox", tabindex: 0, "aria-label": `${this.kind.noun}s`,
       onscroll: () => this.scrolled(), onkeydown: (e) => this.key_(e), onclick: (e) => this.click(e),
     }, this.inner);
     this.detail = h("div", { class: "rlm-detail", hidden: true, onkeydown: (e) => e.key === "Escape" && this.left(e) });
@@ -23,9 +27,9 @@ export class Calls {
   }
 
   counts() {
-    const [asked = 0, done = 0, failed = 0, batches = 0] = this.view.table.get(`n/${this.place}`) ?? [];
+    const [asked = 0, done = 0, failed = 0, batches = 0] = this.view.table.get(`${this.kind.counts}/${this.place}`) ?? [];
     const within = batches > 1 ? ` in ${batches} batches` : batches ? " in a batch" : "";
-    const progress = done < asked ? `${number(done)} of ${plural(asked, "sub-call")} done` : `${plural(asked, "sub-call")}${within}`;
+    const progress = done < asked ? `${number(done)} of ${plural(asked, this.kind.noun)} done` : `${plural(asked, this.kind.noun)}${within}`;
     this.words.textContent = progress + (failed ? `, ${number(failed)} failed` : "");
     const [ok, bad] = this.bar.children;
     ok.style.width = `${asked ? (100 * (done - failed)) / asked : 0}%`;
@@ -88,7 +92,7 @@ export class Calls {
     const marks = ["…", "✓", "✗"];
     const facts = state ? [seconds ? duration(seconds) : "", tokens ? `${number(tokens)} tok` : ""].filter(Boolean).join(" · ") : "waiting";
     return h("div", {
-      class: `rlm-row rlm-row${state}`, role: "option", id: `${this.view.uid}-${this.place.replaceAll("/", "-")}-${n}`, "data-at": at,
+      class: `rlm-row rlm-row${state}`, role: "option", id: `${this.view.uid}-${this.key.replaceAll("/", "-")}-${n}`, "data-at": at,
       style: `top:${at * ROW}px`, "aria-selected": String(at === this.chosen), "aria-setsize": this.order.length, "aria-posinset": at + 1,
     },
     h("span", { class: "rlm-mark", "aria-label": ["waiting", "done", "failed"][state] }, marks[state]),
@@ -142,7 +146,7 @@ export class Calls {
     const n = Number(this.order[this.chosen]);
     this.detail.hidden = false;
     this.detail.replaceChildren(h("p", { class: "rlm-note" }, "Loading…"));
-    const { answer, late } = this.view.table.ask({ call: [this.run, n] });
+    const { answer, late } = this.view.table.ask({ [this.kind.ask]: [this.run, n] });
     const chosen = () => Number(this.order[this.chosen]) === n && !this.detail.hidden;
     late.then((words) => words && chosen() && this.detail.replaceChildren(h("p", { class: "rlm-note" }, words)));
     const { call } = await answer;
@@ -157,8 +161,8 @@ export class Calls {
     this.detail.replaceChildren(
       h("p", { class: "rlm-facts" }, `${n} · `, facts.filter(Boolean).join(" · "),
         h("button", { type: "button", class: "rlm-link rlm-shut", "aria-label": "close", onclick: () => this.shut() }, "✕")),
-      h("p", { class: "rlm-label" }, "asked"), part("prompt", call.prompt ?? ["", 0, ""], "stdout"),
-      h("p", { class: "rlm-label" }, call.error ? "failed" : call.state ? "replied" : "no reply yet"),
+      h("p", { class: "rlm-label" }, this.kind.asked), part("prompt", call.prompt ?? ["", 0, ""], "stdout"),
+      h("p", { class: "rlm-label" }, call.error ? "failed" : call.state ? this.kind.said : this.kind.waiting),
       call.error ? h("pre", { class: "rlm-out rlm-error" }, call.error) : call.state ? part("reply", call.reply ?? ["", 0, ""], "stdout") : "");
     if (call.run) {
       this.child = new Run(this.view, call.run);

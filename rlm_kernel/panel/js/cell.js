@@ -1,4 +1,4 @@
-// A piece of code, what came out of it, its sub-calls and the variables that it changed.
+// A piece of code, what came out of it, its sub-calls, its calls of tools and the variables that it changed.
 import { h, build, code, plural, shape } from "./elements.js";
 import { Stretch } from "./text.js";
 import { Calls } from "./calls.js";
@@ -9,11 +9,12 @@ export class Cell {
     this.code = h("div");
     this.out = h("div");
     this.state = h("p", { class: "rlm-state", hidden: true });
-    this.sub = h("div");
+    this.lists = new Map();
+    this.sub = { q: h("div"), u: h("div") };
     this.vars = h("div");
-    this.el = h("div", { class: "rlm-cell" }, this.code, this.out, this.state, this.sub, this.vars);
+    this.el = h("div", { class: "rlm-cell" }, this.code, this.out, this.state, this.sub.q, this.sub.u, this.vars);
     const keys = [...view.table.values.keys()].filter((key) => `${key.slice(2)}/`.startsWith(`${place}/`));
-    for (const kind of "cowxynqv") for (const key of keys) if (key[0] === kind) this.update(key, null);
+    for (const kind of "cowxynqmuv") for (const key of keys) if (key[0] === kind) this.update(key, null);
   }
 
   update(key, grown) {
@@ -31,7 +32,8 @@ export class Cell {
       case "w": return this.block(block).replaceChildren(...shape(value));
       case "x": return this.text(block, value, grown);
       case "y": return this.stretch(block)?.rest(value);
-      case "n": case "q": return this.calls(key[0], grown);
+      case "n": case "q": return this.calls("q", key[0], grown);
+      case "m": case "u": return this.calls("u", key[0], grown);
       case "v": {
         const rows = value.filter((n) => n[0] === "table").flatMap((n) => n[1]?.slice(1) ?? []).length;
         this.vars.replaceChildren(h("details", { class: "rlm-vars" }, h("summary", {}, rows ? `${plural(rows, "variable")} changed` : "variables removed"), ...value.map(build)));
@@ -70,12 +72,14 @@ export class Cell {
     else stretch.set(value);
   }
 
-  calls(kind, grown) {
-    if (!this.listed) {
-      this.listed = new Calls(this.view, this.run, this.place);
-      this.sub.append(this.listed.el);
-      this.listed.draw();
-    } else if (kind === "n") this.listed.counts();
-    else this.listed.rows(grown ?? this.view.table.get(`q/${this.place}`));
+  calls(rows, kind, grown) {
+    const list = this.lists.get(rows);
+    if (!list) {
+      const made = new Calls(this.view, this.run, this.place, rows);
+      this.lists.set(rows, made);
+      this.sub[rows].append(made.el);
+      made.draw();
+    } else if (kind !== rows) list.counts();
+    else list.rows(grown ?? this.view.table.get(list.key));
   }
 }

@@ -24,7 +24,8 @@ export class Iteration {
     this.about.textContent = v.about ?? (v.state === "now" ? "" : "…");
     const notes = v.notes ? plural(v.notes, "note") : "";
     const calls = v.calls ? plural(v.calls, "sub-call") + (v.bad ? `, ${number(v.bad)} failed` : "") : "";
-    this.words.textContent = [v.words, calls, notes].filter(Boolean).join(" · ");
+    const tools = v.tools ? plural(v.tools, "tool call") : "";
+    this.words.textContent = [v.words, calls, tools, notes].filter(Boolean).join(" · ");
     const spent = (v.model ?? 0) + (v.code ?? 0);
     this.facts.textContent = [v.tokens ? `${number(v.tokens)} tok` : "", spent ? duration(spent) : ""].filter(Boolean).join(" · ");
     if (v.written && this.run === this.view.root?.run) this.view.written(this);
@@ -76,7 +77,7 @@ export class Iteration {
       if (el === next) next = next.nextSibling;
       else this.body.insertBefore(el, next);
     }
-    for (const cell of this.cells.values()) cell.listed?.draw();
+    for (const cell of this.cells.values()) for (const list of cell.lists.values()) list.draw();
   }
 
   stream() {

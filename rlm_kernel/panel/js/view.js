@@ -97,7 +97,8 @@ class View {
       const models = [v.model, v.sub && v.sub !== v.model ? `sub-calls: ${v.sub}` : ""].filter(Boolean).join(", ");
       this.about.replaceChildren(h("details", { class: "rlm-vars" },
         h("summary", {}, [v.signature, models, v.isolation ? `sandbox: ${v.isolation.split(":")[0]}` : ""].filter(Boolean).join(" · ")),
-        ...(v.variables ?? []).map(build), v.isolation ? h("p", { class: "rlm-note" }, `Sandbox: ${v.isolation}`) : ""));
+        ...(v.variables ?? []).map(build), v.isolation ? h("p", { class: "rlm-note" }, `Sandbox: ${v.isolation}`) : "",
+        v.tools ? h("p", { class: "rlm-note" }, `Tools: ${v.tools.join("; ")}`) : ""));
     }
     this.stop.hidden = this.over;
     this.tools.el.hidden = !this.over;
@@ -120,6 +121,7 @@ class View {
       ["tokens", number(v.tokens ?? 0), v.cached ? `${number(v.cached)} cached` : ""],
       ["cost", v.cost ?? "–"],
       ["sub-calls", this.value?.calls ? `${number(v.calls ?? 0)} of ${number(this.value.calls)}` : number(v.calls ?? 0)],
+      ...(v.tools ? [["tool calls", number(v.tools)]] : []),
     ];
     this.stats.replaceChildren(...stats.map(([name, value, more]) =>
       h("div", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, ` ${more}`) : ""))));

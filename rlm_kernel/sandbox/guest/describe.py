@@ -59,6 +59,17 @@ def describe(value: object, limit: int = PREVIEW_CHARS) -> tuple[str, str, str]:
     return kind, size, preview if len(preview) <= limit else f"{preview[: limit - 1]}…"
 
 
+def glance(value: object, chars: int) -> str:
+    """`repr` of any value that stops early; it has at most about `chars` characters and never fails."""
+    shown = _Glance()
+    shown.maxstring = chars
+    try:
+        text = shown.repr(value)
+    except Exception as error:  # noqa: BLE001 - a foreign __repr__
+        text = f"<{type(error).__name__} while it was looked at>"
+    return text if len(text) <= chars else f"{text[:chars]}…"
+
+
 def _type_name(value: object) -> str:
     cls = type(value)
     module = cls.__module__

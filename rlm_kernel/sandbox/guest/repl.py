@@ -15,6 +15,7 @@ from . import wire
 from .channel import Channel, HostError
 from .children import Children
 from .describe import describe
+from .tools import CARRIER, read
 
 RESERVED = (
     "llm_query",
@@ -80,6 +81,9 @@ class Repl:
             "FINAL_VAR": self.final_var,
             "SubcallError": SubcallError,
         }
+        self._tools: dict[str, Any] = {}
+        self._hidden: dict[str, Any] = {}
+        """Variables in whose place tools stand now."""
         namespace.update(self._functions)
 
     # -- asking sub-models ---------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ class Repl:
             if isinstance(name, str)
             and not name.startswith("_")
             and name not in _HIDDEN
-            and name not in RESERVED
+            and name not in self._functions
             and not (name in self._first and self._first[name] is value)
             and not _imported(value)
         ]
@@ -203,6 +207,7 @@ class Repl:
             `changed`: (name, type, size, preview) of variables that appeared or changed; `removed`: names that went;
             `restored`: reserved names that were overwritten.
         """
+        self._take_tools()
         restored = [name for name, own in self._functions.items() if self._namespace.get(name) is not own]
         self._namespace.update({name: self._functions[name] for name in restored})
         now = {name: (id(self._namespace[name]), describe(self._namespace[name], _PREVIEW)) for name in self._names()}
@@ -217,8 +222,27 @@ class Repl:
         left = {name: value for name, value in left.items() if name not in self._functions}
         for name in left:
             del self._namespace[name]
-        self._seen = {}
+        self._seen, self._hidden = {}, {}
         return left
+
+    def _take_tools(self) -> None:
+        """Make the tools that the host has sent; those of an earlier question go, and what they hid comes back."""
+        names = self._namespace
+        if CARRIER not in names:
+            return
+        try:
+            tools = read(names.pop(CARRIER), self._channel)
+        except Exception:  # noqa: BLE001 - the code may write to any name, and harms itself alone
+            return
+        for name, function in self._tools.items():
+            del self._functions[name]
+            if names.get(name) is function:
+                del names[name]
+        for name, value in self._hidden.items():
+            names.setdefault(name, value)
+        self._tools, self._hidden = tools, {name: names[name] for name in tools if name in names}
+        self._functions |= tools
+        names.update(tools)
 
 
 def _imported(value: Any) -> bool:

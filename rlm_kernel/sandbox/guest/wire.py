@@ -1,4 +1,4 @@
-"""How values leave the sandbox: as JSON with a few tagged leaves. Both sides import this file.
+"""How values leave the sandbox, and results of tools enter it: JSON with tagged leaves. Both sides import this file.
 
 A leaf that JSON has no word for is an object whose only key starts with `$`: `{"$arrow": base64}` (an Arrow IPC
 stream), `{"$npy": base64}` (numpy's format, pickling refused), `{"$bytes": base64}`, `{"$dict": [[key, value]…]}` (keys
@@ -25,7 +25,7 @@ _TEXT = (datetime.date, datetime.time, decimal.Decimal, pathlib.PurePath, uuid.U
 
 
 class NotSendableError(TypeError):
-    """The value has no form that may leave the sandbox; the message says what would."""
+    """The value has no form that may be sent; the message says what would."""
 
 
 def encode(value: Any, depth: int = 0) -> Any:  # noqa: C901 - a table of kinds, one line each
@@ -88,8 +88,8 @@ def _encode_foreign(value: Any, depth: int) -> Any:
     if root == "polars" and name == "Series":
         return encode(value.to_list(), depth + 1)
     raise NotSendableError(
-        f"a value of type {name} cannot leave the sandbox: submit text, numbers, bool, None, lists, dicts, dates, "
-        f"a DataFrame or an ndarray"
+        f"a value of type {name} cannot be sent: use text, numbers, bool, None, lists, dicts, dates, a DataFrame or an "
+        "ndarray"
     )
 
 
@@ -97,7 +97,7 @@ def _npy(array: Any) -> bytes:
     import numpy as np
 
     if array.dtype.hasobject:
-        raise NotSendableError("an ndarray of Python objects cannot leave the sandbox: give it a number or text dtype")
+        raise NotSendableError("an ndarray of Python objects cannot be sent: give it a number or text dtype")
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
@@ -107,7 +107,7 @@ def _arrow(frame: Any) -> bytes:
     try:
         import pyarrow as pa
     except ImportError:
-        raise NotSendableError("a table leaves the sandbox as Arrow: pyarrow is not installed there") from None
+        raise NotSendableError("a table is sent as Arrow, and pyarrow is not installed") from None
     try:
         if isinstance(frame, pa.Table):
             table = frame
@@ -125,7 +125,7 @@ def _arrow(frame: Any) -> bytes:
 
 def _b64(data: bytes) -> str:
     if len(data) > MAX_BYTES:
-        raise NotSendableError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} that may leave: submit less")
+        raise NotSendableError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} that may be sent: send less")
     return base64.b64encode(data).decode("ascii")
 
 
