@@ -117,7 +117,9 @@ def _bytes(text: str) -> float:
 
 def _mean(items: Iterable[Any], number: int, depth: int, size: Callable[[Any], float]) -> float:
     """The size of an item, from some that are spread over all."""
-    seen = [size(i) for i in itertools.islice(items, 0, None, _step(number, _NESTED if depth else _SAMPLE))]
+    step = _step(number, _NESTED if depth else _SAMPLE)
+    some = items[::step] if isinstance(items, list | tuple) else itertools.islice(items, 0, None, step)
+    seen = [size(item) for item in some]
     return sum(seen) / len(seen) if seen else 0.0
 
 

@@ -144,6 +144,8 @@ class Direct:
             completion = await self._ask(number)
             wrong = self._read(completion)
             self._talk.unsent = prompt.direct_mend(wrong)
+            if wrong:
+                self._emit(ev.Note, iteration=number, text=f"no valid answer: {wrong}")
             self._emit(ev.IterationFinished, iteration=number, observation=self._talk.unsent if wrong else "")
             if not wrong:
                 raise EndError("answered")

@@ -105,7 +105,8 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
-        first values, and what its code prints, never the data. A panel shows the run as it goes on, and gives way to
+        first values, and what its code prints, never the data (--direct is the exception: it puts all of them into one
+        prompt). A panel shows the run as it goes on, and gives way to
         plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question. How
         it is kept from your files, the network and other processes depends on this machine: see %rlm status.
 

@@ -257,10 +257,12 @@ def test_a_budget_too_small_ends_it_before_it_is_asked() -> None:
 def test_an_unknown_price_is_told_once() -> None:
     """A budget that cannot be kept is a note."""
     result, _ = asked(["no", '{"n": 1}'], "t -> n: int", budget=1.0)
-    assert [i.notes for i in result.iterations] == [
-        ["the price of scripted is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"],
-        [],
-    ]
+    (price, wrong), last = (i.notes for i in result.iterations)
+    assert price == (
+        "the price of scripted is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
+    )
+    assert wrong.startswith("no valid answer: it has no block tagged `json` and is not JSON")
+    assert last == []
 
 
 def test_time_ends_it() -> None:

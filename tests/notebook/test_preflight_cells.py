@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from tests.notebook.book import Book
 
@@ -62,6 +63,21 @@ def test_a_direct_call(book: Book) -> None:
     assert book.value("[rlm_result.answer, 'a b b' in model.requests[0].messages[0].content]") == ["It is **b**.", True]
     assert "running" not in book.ok("%rlm status").stream("stdout").replace("not running", "")
     assert "not running" in book.ok("%rlm vars").stream("stdout")
+
+
+def test_a_direct_call_is_stopped(book: Book, marker: Path) -> None:
+    """By ■ while the model is asked; what there is is bound, and the next cell runs."""
+    book.ok(
+        f"import asyncio\nasync def never(request, on_delta=None):\n    open({str(marker)!r}, 'w').close()\n"
+        "    await asyncio.sleep(100)\nscript()\nmodel.complete = never\nt = 'x'"
+    )
+    book.interrupt_when(marker)
+    ran = book.run("%%rlm --direct t\nWhat?")
+    assert "KeyboardInterrupt" in "\n".join(ran.errors[0]["traceback"])
+    assert book.value("[rlm_result.stop_reason, len(rlm_result.iterations)]") == ["interrupted", 1]
+    book.ok(f"{DIRECT}\n")
+    book.ok("%%rlm --direct t\nWhat?")
+    assert book.value("rlm_result.stop_reason") == "answered"
 
 
 def test_a_plot_is_shown_to_the_model(book: Book) -> None:
