@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlm_kernel import RLM, Completion, FakeSandbox, Options, Request, ScriptedModel, Usage
+from rlm_kernel import RLM, Completion, DataTool, FakeSandbox, Options, Request, ScriptedModel, Usage
 from rlm_kernel import events as ev
 from rlm_kernel.budget import Ledger
 from rlm_kernel.loop import Run
@@ -332,3 +332,19 @@ def test_a_recorded_family_is_replayed(tmp_path: Path) -> None:
     for at_once in (1, 2, 5):
         replayed = RLM("-> r: list[int]", replay=path, max_children=at_once, sandbox=FakeSandbox())
         assert replayed("go").r == expected
+
+
+def test_children_have_the_tools_of_their_parent() -> None:
+    """Functions and data, told and called alike; the calls are the child's."""
+
+    def double(n: int) -> int:
+        """Twice as much."""
+        return 2 * n
+
+    tools = [double, DataTool("table", {"a": 5}, "what there is")]
+    child = code("SUBMIT(n=double(table['a']))")
+    played = play([code("print(rlm_query('?', outputs='n: int'))"), child, code("SUBMIT('done')")], tools=tools)
+    assert cells(played) == "10\n"
+    assert "Twice as much." in played.roots[1].system
+    assert "what there is" in played.roots[1].system
+    assert [c.tool for cell in run("1.1", played).cells for c in cell.tool_calls] == ["double"]
