@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -648,3 +650,29 @@ def test_a_new_call_goes_out_while_another_is_open(line: Line) -> None:
         return line.channel.call("second")
 
     assert together(lambda: line.channel.call("first"), second) == ["first", "second"]
+
+
+def test_an_interrupt_never_leaves_the_channel_locked() -> None:
+    """A condition's own way in is Python code: an interrupt at its end finds the lock taken, for ever."""
+
+    def answer(text: str) -> str:
+        return json.dumps({"done": [{"id": call["id"], "value": 1} for call in json.loads(text)["new"]]})
+
+    def interrupt(frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
+            raise KeyboardInterrupt
+        return interrupt
+
+    channel, got = Channel(answer), []
+
+    def work() -> None:
+        sys.settrace(interrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            got.append(channel.call("x"))
+        sys.settrace(None)
+        got.append(channel.call("y"))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert got == [1, 1]

@@ -54,7 +54,9 @@ class Channel:
 
     def revive(self) -> None:
         """Begin anew, in a copy of the process: the pump is gone, and so is who waited."""
-        self._news = threading.Condition(threading.Lock())
+        # `with` takes a lock in one step; a condition's own way in is Python code, in which an interrupt can leave it locked
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
         self._new: dict[int, tuple[str, int]] = {}
         """What was asked and is not sent yet, as JSON (a prompt may be large, so it is encoded once), and its size."""
         self._forget: list[int] = []
@@ -72,7 +74,7 @@ class Channel:
             most = f"the {MAX_MESSAGE_BYTES >> 20} MB that may be sent at once: send less"
             raise HostError("TooLarge", f"{-(-size >> 20):,} MB are more than {most}")
         slot = _Slot()
-        with self._news:
+        with self._lock:
             self._last_id += 1
             number = self._last_id
             self._open[number] = slot
@@ -83,7 +85,7 @@ class Channel:
             while not slot.ready.acquire(timeout=_PATIENCE_SECONDS):
                 pass  # an interrupt that does not end the wait is seen here
         except BaseException:  # KeyboardInterrupt in the thread that waits: the call is not wanted any more
-            with self._news:
+            with self._lock:
                 unsent = self._new.pop(number, None) is not None
                 if self._open.pop(number, None) is not None and not unsent:
                     self._forget.append(number)
@@ -95,7 +97,7 @@ class Channel:
 
     def open(self) -> None:
         """Start the pump now, from this thread; else the first call starts it."""
-        with self._news:
+        with self._lock:
             self._start_pump()
 
     def _start_pump(self) -> None:
@@ -105,7 +107,7 @@ class Channel:
 
     def _run(self) -> None:
         while True:
-            with self._news:
+            with self._lock:
                 while not (self._new or self._open or self._forget):
                     self._news.wait()
                 message = f'{{"rlm": 1, "new": [{", ".join(self._next())}], "forget": {self._forget}}}'
@@ -130,14 +132,14 @@ class Channel:
 
     def _hand_out(self, done: list[dict[str, Any]]) -> None:
         for answer in done:
-            with self._news:
+            with self._lock:
                 slot = self._open.pop(answer["id"], None)
             if slot is not None:
                 slot.answer = answer
                 slot.ready.release()
 
     def _fail(self, why: str) -> None:
-        with self._news:
+        with self._lock:
             slots, self._open, self._new = list(self._open.values()), {}, {}
         for slot in slots:
             slot.answer = {"error": {"kind": "HostError", "message": why}}
