@@ -664,6 +664,7 @@ def test_an_interrupt_never_leaves_the_channel_locked() -> None:
         return interrupt
 
     channel, got = Channel(answer), []
+    channel.open()
 
     def work() -> None:
         sys.settrace(interrupt)
