@@ -2,8 +2,8 @@
 
     python tests/benchmarks/tools.py
 
-Both ride on the same channel, so what a tool takes more is its own: two events, the way into a thread or onto the loop
-of the coroutines, and the check of its arguments. 200 calls each, in turn, in one cell; five rounds.
+Both ride on the same channel, so what a tool takes more is its own: the way into a thread or onto the loop of the
+coroutines and back, and the check of its arguments. 200 calls each, in turn, in one cell; five rounds.
 """
 
 from __future__ import annotations
