@@ -1,6 +1,14 @@
-"""What a run has said to its model and heard of it. It grows at its end, so that a provider can cache its beginning."""
+"""What was said to a model and heard of it. It grows at its end, so that a provider can cache its beginning.
+
+A question that goes on with an earlier one is asked in a copy, so the earlier conversation stays as it was until the
+new question has got a reply. Only where the model's window is full does a conversation change before its end: see
+`compacted`.
+"""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
 
 from rlm_kernel.models.base import Completion, Message, Request
 
@@ -8,34 +16,66 @@ __all__ = ["Conversation"]
 
 
 class Conversation:
-    """The messages of one run.
+    """The messages to one model.
 
     Args:
-        system: what holds for the whole run.
+        system: what holds for all of it.
         first: the first message.
+        told: what the model knows of its task by then, by what it is about; see `prompt.told`.
+        model: the name of the model.
 
     Attributes:
         unsent: the next message to the model.
         known: the first messages of which the tokens are known, as (how many, how many tokens): a provider tells them
             with its reply.
+        replies: how many there were.
+        asked: the question that is being answered, as it was asked in a later message than the first; else empty.
+        transcript: the turns that gave way to a summary, as text.
     """
 
-    def __init__(self, system: str, first: str) -> None:
-        self.system, self.unsent = system, first
+    def __init__(self, system: str, first: str, told: Mapping[str, str] | None = None, model: str = "") -> None:
+        self.system, self.unsent, self.told, self.model = system, first, dict(told or {}), model
         self.known = (0, 0)
-        self._messages: list[Message] = []
+        self.replies = 0
+        self.asked = self.transcript = ""
+        self.messages: tuple[Message, ...] = ()
+        self._opening = 0
+        """Tokens of the system prompt and the first message, once they are known."""
+        self._asked_at = 0
+        """The place of the message with the question."""
 
     def next(self) -> Request:
         """What is to be asked next."""
-        return Request((*self._messages, Message("user", self.unsent)), self.system)
+        return Request((*self.messages, Message("user", self.unsent)), self.system)
 
     def replied(self, request: Request, completion: Completion) -> None:
         """Take the reply to `next`."""
-        self._messages = [*request.messages, Message("assistant", completion.text)]
-        if total := completion.usage.total_tokens:
-            self.known = len(self._messages), total
+        self.messages = (*request.messages, Message("assistant", completion.text))
+        self.replies += 1
+        usage = completion.usage
+        if total := usage.total_tokens:
+            self.known = len(self.messages), total
+            if self.replies == 1:
+                self._opening = total - usage.output_tokens
 
     @property
     def last_reply(self) -> str:
         """What the model said last; empty before it has."""
-        return self._messages[-1].content if self._messages else ""
+        return self.messages[-1].content if self.messages else ""
+
+    def follow_up(self, question: str, status: str, told: Mapping[str, str], model: str) -> Conversation:
+        """The conversation in which one more question is asked.
+
+        Args:
+            question: with what the model has to know for it.
+            status: where its run stands.
+            told: what the model knows of its task by then.
+            model: the name of who is asked.
+        """
+        more = copy.copy(self)
+        more.unsent = f"{self.unsent}\n\n{question}\n\n[{status}]"
+        more.asked, more._asked_at = question, len(self.messages)
+        more.told = {**self.told, **told}
+        if model != self.model:  # which counts otherwise
+            more.model, more.known, more._opening = model, (0, 0), 0
+        return more

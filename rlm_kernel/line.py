@@ -49,8 +49,8 @@ def _bare(word: str) -> str:
     return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
 
 
-def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
-    """The name to bind, the options that were given, and the signature."""
+def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str, bool]:
+    """The name to bind, the options that were given, the signature, and whether the conversation goes on."""
     takes_value = {s: a.nargs is None for a in parser._actions for s in a.option_strings}
     mine, words = [], []
     pending = iter(_words(line))
@@ -75,4 +75,4 @@ def parse(parser: Any, line: str) -> tuple[str, dict[str, Any], str]:
     out = args["out"]
     if not out.isidentifier() or keyword.iskeyword(out):
         raise InputError(f"-o takes a name to bind the result to, not {out!r}")
-    return out, given, " ".join(words)
+    return out, given, " ".join(words), args["continues"]

@@ -20,6 +20,7 @@ from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, RLMError, SandboxError
 from rlm_kernel.guard import EndError, Guard, settle
+from rlm_kernel.history import History
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
 from rlm_kernel.sandbox.journal import Journal
@@ -46,6 +47,8 @@ class Run:
         on_event: gets every event, in order.
         name: of the run, in its events: its place in the tree.
         ledger: its account; without, one of its own.
+        earlier: the conversation that it goes on with; without, it begins one.
+        history: the earlier questions of its sandbox.
     """
 
     def __init__(
@@ -57,6 +60,9 @@ class Run:
         on_event: ev.OnEvent,
         name: str = "1",
         ledger: Ledger | None = None,
+        *,
+        earlier: Conversation | None = None,
+        history: History | None = None,
     ) -> None:
         self.task, self.model, self.sandbox = task, model, sandbox
         self._on_event, self._name = on_event, name
@@ -65,9 +71,21 @@ class Run:
         self.calls = Calls(self._standing, task.signature)
         self._guard = Guard(self.ledger, tree.fatal)
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
-        first = prompt.first_message(task.question, prompt.status_line(self.ledger))
-        self._talk = Conversation(prompt.system_prompt(task), first)
+        self._history = History() if history is None else history
+        self._history.claim(v.name for v in task.variables)
+        self._earlier = earlier
+        status, told = prompt.status_line(self.ledger, task.history), prompt.told(task)
+        if earlier is None:
+            first = prompt.first_message(task.question, status)
+            self._talk = Conversation(prompt.system_prompt(task), first, told, model.name)
+        else:
+            self._talk = earlier.follow_up(prompt.follow_up(task, earlier.told), status, told, model.name)
         self._starting: asyncio.Future[None]
+
+    @property
+    def talk(self) -> Conversation:
+        """The conversation with its model."""
+        return self._talk
 
     def stop(self) -> None:
         """End the run: a running cell is interrupted, the sandbox's state and the trajectory are kept."""
@@ -115,6 +133,8 @@ class Run:
         self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
         if number == 1 and (words := self.sandbox.isolation).startswith("none"):
             self._emit(ev.Note, iteration=number, text=f"sandbox level {words}")
+        if number == 1 and self._earlier is not None and (before := self._earlier.model) != self.model.name:
+            self._emit(ev.Note, iteration=number, text=f"{self.model.name} goes on with what was said to {before}")
         before = self._talk.last_reply
         completion, blocks = await self._ask(number, request, granted)
         try:
@@ -131,7 +151,9 @@ class Run:
         self, number: int, reports: Sequence[prompt.CellReport], completion: Completion, *, repeated: bool = False
     ) -> None:
         """What the model will be told of this turn."""
-        status = prompt.status_line(self.ledger)
+        self._history.claim(v.name for r in reports for v in r.changed)
+        self._history.release(name for r in reports for name in r.removed)
+        status = prompt.ACCEPTED if self.calls.answer is not None else prompt.status_line(self.ledger)
         limit = self.task.options.max_output_chars
         seen = prompt.observation(reports, status, limit) if reports else prompt.no_code(status)
         if completion.stop_reason == "max_tokens":

@@ -93,14 +93,23 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         "and enums",
     )
     @argument("-o", "--out", metavar="NAME", default="rlm_result", help="bind the result to NAME (default: rlm_result)")
+    @argument(
+        "--continue",
+        dest="continues",
+        action="store_true",
+        help="go on with the conversation of the last question in this sandbox ('now split it by region'): the model "
+        "remembers what was said and found; without it, only the sandbox's variables are there. In Python: "
+        "RLM(...).ask(question)",
+    )
     @option_arguments
     def ask(self, line: str, cell: str) -> None:
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
         first values, and what its code prints, never the data. A panel shows the run as it goes on, and gives way to
-        plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question. How
-        it is kept from your files, the network and other processes depends on this machine: see %rlm status.
+        plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question, and
+        tells it in a variable `history` what was asked and answered before. How it is kept from your files, the network
+        and other processes depends on this machine: see %rlm status.
 
         The result is bound in the notebook and has one attribute per field of the answer, and .trajectory, .iterations,
         .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. Stop in the panel, or the
@@ -114,11 +123,11 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """
         names = {**self._notebook, **_locals_of_caller()}
         with _usage_errors():
-            out, given, text = parse(self.ask.parser, line)
+            out, given, text, continues = parse(self.ask.parser, line)
             options = defaults().merged(given)
             signature = Signature.parse(text, names)
             variables = _look_up(signature, names)
-            job = Job.prepare(cell.removesuffix("\n"), signature, variables, options)
+            job = Job.prepare(cell.removesuffix("\n"), signature, variables, options, continues=continues)
             session, story = self._sandboxes.session(options), Trajectory()
 
             def stop() -> None:

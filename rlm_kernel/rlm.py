@@ -28,6 +28,8 @@ _QUESTIONS = ("question", "query", "task", "prompt")
 class RLM:
     """A Recursive Language Model with a sandbox of its own, which keeps its variables from call to call.
 
+    A call begins a conversation, `ask` goes on with the last one.
+
     Example:
         >>> rlm = RLM("tickets -> answer: str, by_category: dict[str, float]")  # doctest: +SKIP
         >>> rlm("Which category is slowest?", tickets=tickets).by_category      # doctest: +SKIP
@@ -58,7 +60,7 @@ class RLM:
         **options: Any,
     ) -> None:
         self.signature = Signature.parse(signature, namespace) if isinstance(signature, str) else signature
-        self._given = options
+        self._given, self._namespace = options, namespace
         self.options = defaults().merged(options)
         self._on_iteration, self._on_subcall, self._on_event = on_iteration, on_subcall, on_event
         self._session = Session(sandbox_of(self.options))
@@ -80,14 +82,47 @@ class RLM:
             RLMError: the model or the sandbox failed; `.result` holds the trajectory so far.
             KeyboardInterrupt: stopped; `.result` holds the trajectory so far and the sandbox keeps its state.
         """
-        job, story = self._prepare(question, inputs), Trajectory()
+        return self._run(self._prepare(question, inputs))
+
+    async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
+        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
+        return await self._arun(self._prepare(question, inputs))
+
+    def ask(self, question: str | None = None, signature: str | Signature | None = None, /, **inputs: Any) -> Result:
+        """Ask one more question in the conversation of the last call ("now split it by region"); wait for the answer.
+
+        The model remembers what was said and found; a call of the object itself begins anew with the variables alone.
+        Goes on from what there is, also after a call that was stopped or met a limit.
+
+        Args:
+            question: as in a call.
+            signature: of this question; without it the object's own, whose inputs need not be given again.
+            **inputs: variables that are new or have changed.
+
+        Returns:
+            The result, as of a call.
+
+        Raises:
+            InputError: the model has not replied to any question yet, or the call is wrong; nothing was started.
+            RLMError: as for a call.
+            KeyboardInterrupt: as for a call.
+        """
+        return self._run(self._prepare(question, inputs, signature, continues=True))
+
+    async def aask(
+        self, question: str | None = None, signature: str | Signature | None = None, /, **inputs: Any
+    ) -> Result:
+        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
+        return await self._arun(self._prepare(question, inputs, signature, continues=True))
+
+    def _run(self, job: Job) -> Result:
+        story = Trajectory()
         return background.drain(
             lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
         )
 
-    async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
-        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
-        job, story = self._prepare(question, inputs), Trajectory()
+    async def _arun(self, job: Job) -> Result:
+        story = Trajectory()
         return await background.adrain(
             lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
         )
@@ -141,22 +176,32 @@ class RLM:
     ) -> None:
         self.close()
 
-    def _prepare(self, question: str | None, inputs: Mapping[str, Any]) -> Job:
-        names = [f.name for f in self.signature.inputs]
+    def _prepare(
+        self,
+        question: str | None,
+        inputs: Mapping[str, Any],
+        given: str | Signature | None = None,
+        *,
+        continues: bool = False,
+    ) -> Job:
+        signature = self.signature if given is None else given
+        signature = Signature.parse(signature, self._namespace) if isinstance(signature, str) else signature
+        names = [f.name for f in signature.inputs]
         variables = dict(inputs)
         if question is None:
             word = next((q for q in _QUESTIONS if q in inputs), None)
-            question = inputs[word] if word is not None else self.signature.instructions
+            question = inputs[word] if word is not None else signature.instructions
             if word is not None and word not in names:
                 del variables[word]
         if not isinstance(question, str):
             raise InputError(f"the question has to be text, not {type(question).__name__}")
         if unknown := [n for n in variables if n not in names]:
-            raise InputError(f"'{unknown[0]}' is no input of '{self.signature}'{closest(unknown[0], names)}")
-        if missing := [n for n in names if n not in variables]:
-            raise InputError(f"'{self.signature}' also needs {', '.join(missing)}")
+            raise InputError(f"'{unknown[0]}' is no input of '{signature}'{closest(unknown[0], names)}")
+        if missing := [n for n in names if n not in variables and not (continues and given is None)]:
+            raise InputError(f"'{signature}' also needs {', '.join(missing)}")
         # defaults may have been configured since this object was made
-        return Job.prepare(question, self.signature, variables, defaults().merged(self._given))
+        options = defaults().merged(self._given)
+        return Job.prepare(question, signature, variables, options, continues=continues)
 
     def _deliver(self, story: Trajectory) -> ev.OnEvent:
         view = TextView.terminal() if defaults().merged(self._given).verbose else None

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlm_kernel import events as ev
 from rlm_kernel.calls import Tree
 from rlm_kernel.config import Options
+from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import InputError, RecordingError, RLMError
+from rlm_kernel.history import History
 from rlm_kernel.loop import Run
 from rlm_kernel.models import Recording, RunRecorder, resolve
 from rlm_kernel.models.base import Model
@@ -48,16 +50,35 @@ class Job:
     """Models that were made for this job and are closed with it."""
     run: Run | None = None
     stopped: bool = False
+    continues: bool = False
+    """It goes on with the conversation of the question before."""
 
     @classmethod
-    def prepare(cls, question: str, signature: Signature, variables: Mapping[str, Any], options: Options) -> Job:
+    def prepare(
+        cls,
+        question: str,
+        signature: Signature,
+        variables: Mapping[str, Any],
+        options: Options,
+        *,
+        continues: bool = False,
+    ) -> Job:
         """Check everything that can be checked before anything starts.
+
+        Args:
+            question: in words.
+            signature: the inputs and the fields of the answer.
+            variables: those that are handed over.
+            options: all of them.
+            continues: go on with the conversation of the question before.
 
         Raises:
             InputError, AuthenticationError, RecordingError: one line that says what to do.
         """
         if not question.strip():
             raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
+        if continues and options.fresh:
+            raise InputError("fresh and a conversation that goes on exclude each other: an empty sandbox has none")
         if isinstance(options.sandbox, str):
             check_sandbox(options.sandbox)
         described = tuple(ev.Variable(name, *describe(value)) for name, value in variables.items())
@@ -65,9 +86,9 @@ class Job:
         if options.replay and options.record:
             raise InputError("record and replay exclude each other: a replay asks no model")
         if options.replay:
-            system = system_prompt(task)
+            system = None if continues else system_prompt(task)
             replay = Recording.load(options.replay).replay(question=question, signature=str(signature), system=system)
-            return cls(task, variables, replay, _by_name(replay, replay.sub_model, options))
+            return cls(task, variables, replay, _by_name(replay, replay.sub_model, options), continues=continues)
         recording = Recording.open(options.record) if options.record else None
         model, sub_model = resolve(options.model), resolve(options.sub_model)
         owned = tuple(m for m, given in ((model, options.model), (sub_model, options.sub_model)) if m is not given)
@@ -75,7 +96,7 @@ class Job:
         if recording is not None:
             recorder = recording.recorder(question=question, signature=str(signature), sub_model=sub_model.name)
             model, sub_model = recorder.wrap(model), recorder.wrap(sub_model)
-        return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned)
+        return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned, continues=continues)
 
     def save(self) -> None:
         """Write the recording, if there is one.
@@ -143,6 +164,9 @@ class Session:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.last: Trajectory | None = None
+        self.talk: Conversation | None = None
+        """The last one in which the model has replied."""
+        self.history = History()
         self._journal = Journal(self.sandbox)
         self._turn = asyncio.Lock()
         self._active: Job | None = None
@@ -172,14 +196,22 @@ class Session:
                 self._active = job
                 if job.task.options.fresh:
                     await self.reset()
-                await self._journal.put(job.variables)
-                job.run = Run(job.task, job.model, Tree(job.models, job.task.options), self._journal, emit)
+                earlier = self._earlier() if job.continues else None
+                self.history.claim(job.variables)
+                known = self.history.variables()
+                await self._journal.put({**known, **job.variables})
+                task = replace(job.task, history=next(iter(known), ""))
+                tree = Tree(job.models, task.options)
+                job.run = Run(task, job.model, tree, self._journal, emit, earlier=earlier, history=self.history)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
                 self.last = trajectory
                 try:
                     await job.run.go()
                 finally:
+                    if job.run.talk.replies > (earlier.replies if earlier is not None else 0):
+                        self.talk = job.run.talk
+                    self.history.add(trajectory)
                     job.save()
         except RLMError as error:
             if trajectory.run:
@@ -190,6 +222,19 @@ class Session:
                 self._active = None
             await job.close()
         return Result(trajectory)
+
+    def _earlier(self) -> Conversation:
+        """The conversation that a question goes on with.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.talk is None:
+            raise InputError(
+                "there is no conversation to go on with: no question in this sandbox has got a reply yet; "
+                "ask this one by itself (without --continue)"
+            )
+        return self.talk
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first run."""
@@ -225,5 +270,6 @@ class Session:
         return with_files(self.sandbox).copy_files(names, Path(to).expanduser().absolute(), force=force)
 
     async def reset(self) -> None:
-        """Forget the sandbox's state; the next run starts a new one."""
+        """Forget the sandbox's state and what was said; the next run starts a new one."""
+        self.talk, self.history = None, History()
         await self._journal.shutdown()

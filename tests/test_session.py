@@ -37,7 +37,7 @@ async def ask(session: Session, question: Job, on_event: ev.OnEvent) -> Result:
 
 
 def sent(*jobs: Job) -> list[list[str]]:
-    """The names that each of these jobs, one after the other in one session, put into the sandbox."""
+    """The names that each of these jobs, one after the other in one session, put into the sandbox for its question."""
     sandbox = Counting()
 
     async def main() -> None:
@@ -46,7 +46,7 @@ def sent(*jobs: Job) -> list[list[str]]:
             await ask(session, each, ignore)
 
     in_loop(main())
-    return [sorted(put) for put in sandbox.puts]
+    return [sorted(put.keys() - {"history"}) for put in sandbox.puts]
 
 
 DONE = [code("SUBMIT('x')")]

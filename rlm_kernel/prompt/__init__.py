@@ -6,18 +6,30 @@ A conversation only ever grows at its end, so that a provider can cache its begi
 from __future__ import annotations
 
 from rlm_kernel.prompt.excerpt import Excerpt
+from rlm_kernel.prompt.follow_up import follow_up, told
 from rlm_kernel.prompt.reply import read_code
 from rlm_kernel.prompt.system import system_prompt
-from rlm_kernel.prompt.turns import CellReport, final_message, first_message, no_code, observation, status_line
+from rlm_kernel.prompt.turns import (
+    ACCEPTED,
+    CellReport,
+    final_message,
+    first_message,
+    no_code,
+    observation,
+    status_line,
+)
 
 __all__ = [
+    "ACCEPTED",
     "CellReport",
     "Excerpt",
     "final_message",
     "first_message",
+    "follow_up",
     "no_code",
     "observation",
     "read_code",
     "status_line",
     "system_prompt",
+    "told",
 ]
