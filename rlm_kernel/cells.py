@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rlm_kernel import events as ev
 from rlm_kernel.calls import Calls
@@ -116,6 +117,28 @@ class Cells:
         if end is not None:
             raise end
         return report
+
+    async def keep(self, variables: Mapping[str, Any]) -> None:
+        """Put variables into the REPL, which has been started.
+
+        Raises:
+            RLMError: the sandbox cannot go on.
+        """
+        await self._sandbox.put(variables)
+        await self._sandbox.start(self._calls)
+
+    async def look(self) -> str:
+        """The variables that there are, as SHOW_VARS() has them; empty where it cannot tell.
+
+        Raises:
+            EndError: the run was stopped or its time is over.
+            RLMError: a sub-call met an error that ends the run.
+        """
+        shown: list[str] = []
+        _, _, end = await self._execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
+        if end is not None:
+            raise end
+        return "".join(shown).strip()
 
     def _note(self, status: str) -> str:
         if status == "timeout":

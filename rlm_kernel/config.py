@@ -30,10 +30,15 @@ def _option(
     least: float | None = None,
     flags: tuple[str, ...] = (),
     metavar: str = "",
-    read: Callable[[str], object] | None = None,
+    read: Callable[[Any], object] | None = None,
 ) -> Any:
     about = {"help": text, "least": least, "flags": flags, "metavar": metavar, "read": read}
     return field(default=default, metadata=about)
+
+
+def _share(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(f"compact_at is a share of the window, above 0 and at most 1, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,13 @@ class Options:
     )
     cell_timeout: float | None = _option(
         600.0, "seconds for one piece of code, its sub-calls included", least=0.1, metavar="SECONDS"
+    )
+    compact_at: float | None = _option(
+        0.8,
+        "share of the model's window from which on the older turns of a conversation give way to a summary; none: only "
+        "when the provider takes no more",
+        metavar="SHARE",
+        read=_share,
     )
     sandbox: str | Sandbox | None = _option(
         None, "the kernelspec or the Jupyter server to run the code in; without it, this Python", metavar="NAME|URL"

@@ -10,9 +10,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
+from rlm_kernel.asking import input_bound
 from rlm_kernel.models.base import Completion, Message, Request
 
 __all__ = ["Conversation"]
+
+_BYTES_PER_TOKEN = 3
+"""Of text that nobody has counted: a guess for when a conversation becomes long, no bound."""
 
 
 class Conversation:
@@ -43,6 +47,8 @@ class Conversation:
         """Tokens of the system prompt and the first message, once they are known."""
         self._asked_at = 0
         """The place of the message with the question."""
+        self._after = 1
+        """The place of the first reply that is no summary."""
 
     def next(self) -> Request:
         """What is to be asked next."""
@@ -63,6 +69,18 @@ class Conversation:
         """What the model said last; empty before it has."""
         return self.messages[-1].content if self.messages else ""
 
+    @property
+    def bound(self) -> int:
+        """As many tokens as all that was said can have at most."""
+        return input_bound(Request(self.messages, self.system), self.known)
+
+    @property
+    def tokens(self) -> int:
+        """About as many tokens as `next` has."""
+        count, tokens = self.known
+        texts = [m.content for m in self.messages[count:]] + [self.unsent] + ([] if count else [self.system])
+        return tokens + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) // _BYTES_PER_TOKEN
+
     def follow_up(self, question: str, status: str, told: Mapping[str, str], model: str) -> Conversation:
         """The conversation in which one more question is asked.
 
@@ -79,3 +97,34 @@ class Conversation:
         if model != self.model:  # which counts otherwise
             more.model, more.known, more._opening = model, (0, 0), 0
         return more
+
+    # -- a conversation that has become too long ---------------------------------------------------------------
+    @property
+    def older(self) -> list[tuple[int, str, str]]:
+        """The turns before the last reply: number, reply, and what it was told. Summaries are no turns."""
+        said = [m.content for m in self.messages[self._after : -1]]
+        first = self.replies - len(said) // 2
+        return [(first + n, said[2 * n], said[2 * n + 1]) for n in range(len(said) // 2)]
+
+    @property
+    def question_is_older(self) -> bool:
+        """Whether the message that asked what is being answered is among what can give way."""
+        return bool(self.asked) and self._asked_at < len(self.messages)
+
+    def compacted(self, summary: str, notice: str, transcript: str) -> Conversation:
+        """The conversation in which the turns before the last reply gave way to a summary.
+
+        The system prompt and the first message stay as they are.
+
+        Args:
+            summary: as a reply of the model.
+            notice: the message to that.
+            transcript: all turns that have given way by now, as text.
+        """
+        made = copy.copy(self)
+        said = Message("assistant", summary), Message("user", notice)
+        made.messages = (self.messages[0], *said, self.messages[-1])
+        made.known = (1, self._opening) if self._opening else (0, 0)
+        made._asked_at, made._after = min(self._asked_at, 2), 3
+        made.transcript = transcript
+        return made

@@ -17,6 +17,7 @@ __all__ = [
     "InputError",
     "InterruptedRunError",
     "ModelError",
+    "PromptTooLongError",
     "RLMError",
     "RecordingError",
     "SandboxError",
@@ -53,6 +54,10 @@ class TransferError(InputError):
 
 class ModelError(RLMError):
     """The provider refused or failed, retries included."""
+
+
+class PromptTooLongError(ModelError):
+    """The model takes no prompt of this length."""
 
 
 class AuthenticationError(ModelError):

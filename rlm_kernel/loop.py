@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Answer, Grant, ask, grant, most
+from rlm_kernel.asking import Grant, ask, grant, most
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.cells import Cells
+from rlm_kernel.compaction import Compactor
 from rlm_kernel.conversation import Conversation
-from rlm_kernel.errors import ModelError, RLMError, SandboxError
+from rlm_kernel.errors import ModelError, PromptTooLongError, RLMError, SandboxError
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.history import History
 from rlm_kernel.models.base import Completion, Delta, Model, Request
@@ -74,12 +75,13 @@ class Run:
         self._history = History() if history is None else history
         self._history.claim(v.name for v in task.variables)
         self._earlier = earlier
+        self._room = Compactor(model, self.ledger, self._guard, self._cells, self._history, self._emit)
         status, told = prompt.status_line(self.ledger, task.history), prompt.told(task)
-        if earlier is None:
-            first = prompt.first_message(task.question, status)
-            self._talk = Conversation(prompt.system_prompt(task), first, told, model.name)
-        else:
-            self._talk = earlier.follow_up(prompt.follow_up(task, earlier.told), status, told, model.name)
+        self._talk = (
+            Conversation(prompt.system_prompt(task), prompt.first_message(task.question, status), told, model.name)
+            if earlier is None
+            else earlier.follow_up(prompt.follow_up(task, earlier.told), status, told, model.name)
+        )
         self._starting: asyncio.Future[None]
 
     @property
@@ -127,7 +129,8 @@ class Run:
     async def _iterate(self, *, final: bool = False) -> None:
         self._guard.check()
         request = self._talk.next()
-        granted = await self._granted(request, final=final)
+        crowded = not final and self._room.due(self._talk)
+        granted = None if crowded else await self._granted(request, final=final)
         self.ledger.iterations += 1
         number = self.ledger.iterations
         self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
@@ -135,8 +138,14 @@ class Run:
             self._emit(ev.Note, iteration=number, text=f"sandbox level {words}")
         if number == 1 and self._earlier is not None and (before := self._earlier.model) != self.model.name:
             self._emit(ev.Note, iteration=number, text=f"{self.model.name} goes on with what was said to {before}")
+        if granted is None:
+            request, granted = await self._make_room(number)
         before = self._talk.last_reply
-        completion, blocks = await self._ask(number, request, granted)
+        try:
+            completion, blocks = await self._ask(number, request, granted)
+        except PromptTooLongError as refused:
+            request, granted = await self._make_room(number, final=final, refused=refused)
+            completion, blocks = await self._ask(number, request, granted)
         try:
             reports = await self._cells.run(number, blocks)
         except EndError as end:
@@ -162,6 +171,17 @@ class Run:
             seen = f"(Your reply was the same as the one before; do something else, or submit.)\n\n{seen}"
         self._talk.unsent = seen
         self._emit(ev.IterationFinished, iteration=number, observation="" if self.calls.answer is not None else seen)
+
+    async def _make_room(
+        self, number: int, *, final: bool = False, refused: PromptTooLongError | None = None
+    ) -> tuple[Request, Grant]:
+        """The next call, now that older turns have given way to a summary."""
+        await self._guard.result(self._starting)  # what is left out goes to a variable
+        self._talk = await self._room.compacted(number, self._talk, self._final_estimate, refused)
+        if self.ledger.limited:
+            self.ledger.hold(self._final_estimate(self._talk.bound))
+        request = self._talk.next()
+        return request, await self._granted(request, final=final)
 
     async def _granted(self, request: Request, *, final: bool) -> Grant:
         """Leave to make this call, with enough left for the last one.
@@ -195,13 +215,13 @@ class Run:
         if (news := self.sandbox.news) is not None:
             self.sandbox.news = None
             self._emit(ev.Note, iteration=number, text=str(news))
-        self._tell_unpriced(number, answer)
+        self._standing.tell_unpriced(number, answer)
         completion = answer.completion
         if completion.stop_reason == "refusal":
             raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
         self._talk.replied(request, completion)
         if self.ledger.limited:
-            self.ledger.hold(self._final_estimate(self._talk.known[1]))
+            self.ledger.hold(self._final_estimate(self._talk.bound))
         blocks = prompt.read_code(completion.text)
         self._emit(
             ev.ModelFinished,
@@ -215,15 +235,6 @@ class Run:
             cells=blocks,
         )
         return completion, blocks
-
-    def _tell_unpriced(self, number: int, answer: Answer) -> None:
-        """Say once that dollars cannot be limited."""
-        if number == 1 and self.task.options.budget is not None and answer.cost is None:
-            name = answer.completion.model
-            text = (
-                f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
-            )
-            self._emit(ev.Note, iteration=number, text=text)
 
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:

@@ -100,7 +100,7 @@ def test_what_is_new_is_told_in_the_message() -> None:
     rlm, model = make([code("SUBMIT('x')"), code("SUBMIT(total=1.5, parts=['a'])"), code("SUBMIT(answer='z')")],
                       "a, b -> answer")  # fmt: skip
     rlm("First?", a=TEXT, b=[1, 2])
-    got = rlm.ask("Second?", "b, c -> total: float, parts: list[str]", b=[1, 2], c={"k": 1}, **{})
+    got = rlm.ask("Second?", "b, c -> total: float, parts: list[str]", b=[1, 2], c={"k": 1})
     assert (got.total, got.parts) == (1.5, ["a"])
     rlm.ask("Third?")
     first, second, third = roots(model)

@@ -5,6 +5,14 @@ A conversation only ever grows at its end, so that a provider can cache its begi
 
 from __future__ import annotations
 
+from rlm_kernel.prompt.compaction import (
+    excerpts,
+    shortened,
+    summary_call,
+    summary_message,
+    summary_notice,
+    transcript,
+)
 from rlm_kernel.prompt.excerpt import Excerpt
 from rlm_kernel.prompt.follow_up import follow_up, told
 from rlm_kernel.prompt.reply import read_code
@@ -23,13 +31,19 @@ __all__ = [
     "ACCEPTED",
     "CellReport",
     "Excerpt",
+    "excerpts",
     "final_message",
     "first_message",
     "follow_up",
     "no_code",
     "observation",
     "read_code",
+    "shortened",
     "status_line",
+    "summary_call",
+    "summary_message",
+    "summary_notice",
     "system_prompt",
     "told",
+    "transcript",
 ]
