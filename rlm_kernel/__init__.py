@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SignatureError,
         TransferError,
     )
+    from rlm_kernel.keeping import Kept
     from rlm_kernel.models import AnthropicModel, OpenAIModel, ScriptedModel
     from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
     from rlm_kernel.result import Result
@@ -50,6 +51,7 @@ _HOMES = {
         "SignatureError",
         "TransferError",
     ),
+    "keeping": ("Kept",),
     "models": ("AnthropicModel", "OpenAIModel", "ScriptedModel"),
     "models.base": ("Completion", "Delta", "Message", "Model", "Request"),
     "result": ("Result",),
@@ -80,6 +82,7 @@ __all__ = [
     "InterruptedRunError",
     "Iteration",
     "JupyterServer",
+    "Kept",
     "KernelSandbox",
     "Message",
     "Model",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 from rlm_kernel.asking import input_bound
 from rlm_kernel.models.base import Completion, Message, Request
@@ -128,3 +129,44 @@ class Conversation:
         made._asked_at, made._after = min(self._asked_at, 2), 3
         made.transcript = transcript
         return made
+
+    # -- as JSON ----------------------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """All of it as JSON; `of` makes it again. Pictures that were shown are left out."""
+        said = [[message.role, message.content] for message in self.messages]
+        return {"messages": said} | {name: getattr(self, name) for name in (*_TEXTS, *_NUMBERS, "told", "known")}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Conversation:
+        """What `state` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such thing.
+        """
+        made = cls("", "", {_text(name): _text(text) for name, text in state["told"].items()})
+        for name in _TEXTS:
+            setattr(made, name, _text(state[name]))
+        for name in _NUMBERS:
+            setattr(made, name, _number(state[name]))
+        count, tokens = state["known"]
+        said = tuple(Message(role, _text(text)) for role, text in state["messages"])
+        if [m.role for m in said] != ["user", "assistant"] * (len(said) // 2) or not 0 <= _number(count) <= len(said):
+            raise ValueError("its messages do not take turns")
+        made.messages, made.known = said, (count, _number(tokens))
+        return made
+
+
+_TEXTS = ("system", "unsent", "model", "asked", "transcript")
+_NUMBERS = ("replies", "_opening", "_asked_at", "_after")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {type(value).__name__}")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"expected a number, found {value!r}")
+    return value

@@ -65,7 +65,7 @@ class AuthenticationError(ModelError):
 
 
 class RecordingError(RLMError):
-    """A recording cannot be read or written."""
+    """A recording, a trajectory or a saved session cannot be read or written."""
 
 
 class DriftError(RecordingError):

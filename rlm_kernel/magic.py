@@ -159,13 +159,15 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """Look after the sandbox of `%%rlm`.
 
         status: what runs and what it may do. vars: the sandbox's variables. files: the files that its code wrote, and
-        with --copy a way to have them. reset: end the sandbox; the next question starts an empty one. interrupt: stop
-        what it is running. connect: how to attach a console to it. trajectory: the last run in its panel, to step
-        through.
+        with --copy a way to have them. save: keep its variables, the conversation and the history in a file, and tell
+        what cannot be kept. load: go on from such a file, in place of what there is; load only files that you trust as
+        much as the sandbox's code. reset: end the sandbox; the next question starts an empty one. interrupt: stop what
+        it is running. connect: how to attach a console to it. trajectory: the last run in its panel, to step through.
 
         Example::
 
             %rlm files --copy table.csv plots/trend.png --to results
+            %rlm save tickets.rlm
         """
         with _usage_errors():
             self._sandboxes.do(self.manage.parser, line)

@@ -13,6 +13,7 @@ from rlm_kernel import background
 from rlm_kernel import events as ev
 from rlm_kernel.config import defaults
 from rlm_kernel.errors import InputError, closest
+from rlm_kernel.keeping import Kept
 from rlm_kernel.render.live import TextView
 from rlm_kernel.result import Result
 from rlm_kernel.sandbox.base import ScratchFile
@@ -158,6 +159,31 @@ class RLM:
             InputError: one of them cannot be copied; the message names it.
         """
         return background.call(self._session.copy_files([names] if isinstance(names, str) else names, to, force=force))
+
+    def save(self, path: str | Path) -> Kept:
+        """Keep the conversation, the history and the sandbox's variables in a file, across restarts.
+
+        Its files are not kept. What cannot be saved is told in the result, the rest is.
+
+        Raises:
+            InputError: a call goes on, or there is nothing to save.
+            RecordingError: it cannot be written; what was there before is there still.
+            SandboxError: the sandbox broke off; nothing was written.
+        """
+        return background.interruptible(self._session.save(path))
+
+    def load(self, path: str | Path) -> Kept:
+        """Go on from what `save` has written, in place of what there is; `ask` goes on with its conversation.
+
+        Load only what you trust as much as the sandbox's code: the variables are unpickled in the sandbox, nothing is
+        on this side.
+
+        Raises:
+            InputError: a call goes on.
+            RecordingError: the file is none of `save`, damaged, or of a newer version; nothing was changed.
+            SandboxError: the sandbox could not be started, or broke off; it is empty.
+        """
+        return background.interruptible(self._session.load(path))
 
     def reset(self) -> None:
         """End the sandbox; the next call starts an empty one."""

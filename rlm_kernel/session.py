@@ -6,6 +6,7 @@ A session runs one question at a time, on the background loop; it knows no noteb
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from rlm_kernel import events as ev
+from rlm_kernel import keeping
+from rlm_kernel.archive import Archive
 from rlm_kernel.calls import Tree
 from rlm_kernel.config import Options
-from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import InputError, RecordingError, RLMError
-from rlm_kernel.history import History
+from rlm_kernel.keeping import Kept
 from rlm_kernel.loop import Run
+from rlm_kernel.memory import Memory
 from rlm_kernel.models import Recording, RunRecorder, resolve
 from rlm_kernel.models.base import Model
 from rlm_kernel.models.prices import preload
@@ -163,10 +166,7 @@ class Session:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.last: Trajectory | None = None
-        self.talk: Conversation | None = None
-        """The last one in which the model has replied."""
-        self.history = History()
+        self.memory = Memory()
         self._journal = Journal(self.sandbox)
         self._turn = asyncio.Lock()
         self._active: Job | None = None
@@ -196,22 +196,21 @@ class Session:
                 self._active = job
                 if job.task.options.fresh:
                     await self.reset()
-                earlier = self._earlier() if job.continues else None
-                self.history.claim(job.variables)
-                known = self.history.variables()
+                memory = self.memory
+                earlier = memory.earlier() if job.continues else None
+                memory.history.claim(job.variables)
+                known = memory.history.variables()
                 await self._journal.put({**known, **job.variables})
                 task = replace(job.task, history=next(iter(known), ""))
                 tree = Tree(job.models, task.options)
-                job.run = Run(task, job.model, tree, self._journal, emit, earlier=earlier, history=self.history)
+                job.run = Run(task, job.model, tree, self._journal, emit, earlier=earlier, history=memory.history)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
-                self.last = trajectory
+                memory.last = trajectory
                 try:
                     await job.run.go()
                 finally:
-                    if job.run.talk.replies > (earlier.replies if earlier is not None else 0):
-                        self.talk = job.run.talk
-                    self.history.add(trajectory)
+                    memory.ended(trajectory, job.run.talk, earlier)
                     job.save()
         except RLMError as error:
             if trajectory.run:
@@ -222,19 +221,6 @@ class Session:
                 self._active = None
             await job.close()
         return Result(trajectory)
-
-    def _earlier(self) -> Conversation:
-        """The conversation that a question goes on with.
-
-        Raises:
-            InputError: there is none.
-        """
-        if self.talk is None:
-            raise InputError(
-                "there is no conversation to go on with: no question in this sandbox has got a reply yet; "
-                "ask this one by itself (without --continue)"
-            )
-        return self.talk
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first run."""
@@ -269,7 +255,27 @@ class Session:
         """Copy some of them out; see `HasFiles.copy_files`."""
         return with_files(self.sandbox).copy_files(names, Path(to).expanduser().absolute(), force=force)
 
+    async def save(self, path: str | os.PathLike[str]) -> Kept:
+        """Write what there is to a file; see `keeping.save`."""
+        self._idle("save")
+        async with self._turn:
+            return await keeping.save(path, self._journal, self.memory)
+
+    async def load(self, path: str | os.PathLike[str]) -> Kept:
+        """Have what was saved in place of what there is; see `keeping.load`."""
+        self._idle("load")
+        archive = await asyncio.to_thread(Archive, path)  # what cannot be read changes nothing
+        async with self._turn:
+            await self.reset()
+            kept = await keeping.load(path, archive, self._journal)
+            self.memory = archive.memory
+            return kept
+
+    def _idle(self, what: str) -> None:
+        if self.busy:
+            raise InputError(f"a question is being answered: {what} when it has ended, or stop it first")
+
     async def reset(self) -> None:
         """Forget the sandbox's state and what was said; the next run starts a new one."""
-        self.talk, self.history = None, History()
+        self.memory = Memory()
         await self._journal.shutdown()

@@ -152,7 +152,7 @@ def test_the_full_text_is_in_the_repl() -> None:
     replies = model._replies
     rlm = make(model)
     rlm("How many?")
-    talk = rlm._session.talk
+    talk = rlm._session.memory.talk
     assert talk is not None
     gone = talk.transcript.count(": reply =====")
     model._replies = (*replies[: model._answered], look)
@@ -378,7 +378,7 @@ def test_a_stop_while_the_summary_is_written() -> None:
     assert (result.stop_reason, result.detail) == ("interrupted", "stopped by the user")
     assert told(result) == []
     assert len(result.iterations) == 6
-    talk = rlm._session.talk
+    talk = rlm._session.memory.talk
     assert talk is not None
     assert (talk.replies, talk.transcript) == (5, "")
     rlm._on_event = None

@@ -266,14 +266,14 @@ def test_another_model_goes_on() -> None:
     second = ScriptedModel([code("SUBMIT('two')")], name="second")
     rlm = RLM("-> answer", model=first, sub_model=first, sandbox=FakeSandbox())
     rlm("First?")
-    assert rlm._session.talk is not None
-    assert rlm._session.talk.known == (2, 55)
+    assert rlm._session.memory.talk is not None
+    assert rlm._session.memory.talk.known == (2, 55)
     rlm._given["model"] = second
     result = rlm.ask("Second?")
     assert result.answer == "two"
     assert notes(result) == ["second goes on with what was said to first"]
     assert len(second.requests[0].messages) == 3
-    more = rlm._session.talk.follow_up("Q", "s", {}, "third")
+    more = rlm._session.memory.talk.follow_up("Q", "s", {}, "third")
     assert more.known == (0, 0)
 
 

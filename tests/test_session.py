@@ -317,7 +317,7 @@ def test_a_stopped_run_keeps_its_trajectory() -> None:
 
     session, result = in_loop(main())
     assert (result.stop_reason, result.answer) == ("interrupted", None)
-    assert result.trajectory is session.last
+    assert result.trajectory is session.memory.last
     assert "found" in result.trajectory.cells[0].text()
 
 

@@ -9,7 +9,7 @@ __all__ = ["bootstrap"]
 
 _GUEST = (
     *("__init__", "channel", "copies", "describe", "inbox", "kernel"),
-    *("repl", "streams", "tracebacks", "upload", "wire"),
+    *("repl", "saving", "streams", "tracebacks", "upload", "wire"),
 )
 
 

@@ -158,6 +158,10 @@ class Journal:
             self._held.pop(name, None)
         return result
 
+    def stepped(self, values: Mapping[str, Callable[[], Any]] | None = None) -> None:
+        """The inner sandbox was used past this: for a cell that left all as it was, or to deliver these values."""
+        self._entries.append(_Ran("", "ok") if values is None else _Loaded(dict(values)))
+
     async def interrupt(self) -> None:
         """Stop the running cell."""
         await self.inner.interrupt()
