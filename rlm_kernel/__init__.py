@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SignatureError,
         TransferError,
     )
+    from rlm_kernel.keeping import Kept
     from rlm_kernel.models import AnthropicModel, OpenAIModel, ScriptedModel
     from rlm_kernel.models.base import Completion, Delta, Message, Model, Request
     from rlm_kernel.preflight import Preflight
@@ -52,6 +53,7 @@ _HOMES = {
         "SignatureError",
         "TransferError",
     ),
+    "keeping": ("Kept",),
     "models": ("AnthropicModel", "OpenAIModel", "ScriptedModel"),
     "models.base": ("Completion", "Delta", "Message", "Model", "Request"),
     "preflight": ("Preflight",),
@@ -85,6 +87,7 @@ __all__ = [
     "InterruptedRunError",
     "Iteration",
     "JupyterServer",
+    "Kept",
     "KernelSandbox",
     "Message",
     "Model",

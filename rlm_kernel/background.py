@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from rlm_kernel.errors import InterruptedRunError
 
-__all__ = ["adrain", "at_exit", "call", "drain", "loop", "submit", "undisturbed"]
+__all__ = ["adrain", "at_exit", "call", "drain", "interruptible", "loop", "submit", "undisturbed"]
 
 T = TypeVar("T")
 Emit = Callable[[Any], None]
@@ -51,6 +51,16 @@ def submit(work: Coroutine[Any, Any, T]) -> Future[T]:
 def call(work: Coroutine[Any, Any, T]) -> T:
     """Have `work` run on the background loop and wait for its result."""
     return submit(work).result()
+
+
+def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """`call`, but an interrupt (Ctrl-C, ■) breaks the work off."""
+    future = submit(work)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        raise
 
 
 def drain(

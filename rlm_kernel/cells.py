@@ -125,6 +125,28 @@ class Cells:
             raise end
         return report
 
+    async def keep(self, variables: Mapping[str, Any]) -> None:
+        """Put variables into the REPL, which has been started.
+
+        Raises:
+            RLMError: the sandbox cannot go on.
+        """
+        await self._sandbox.put(variables)
+        await self._sandbox.start(self._calls)
+
+    async def look(self) -> str:
+        """The variables that there are, as SHOW_VARS() has them; empty where it cannot tell.
+
+        Raises:
+            EndError: the run was stopped or its time is over.
+            RLMError: a sub-call met an error that ends the run.
+        """
+        shown: list[str] = []
+        _, _, end = await self._execute("print(SHOW_VARS())", lambda chunk: shown.append(chunk.text))
+        if end is not None:
+            raise end
+        return "".join(shown).strip()
+
     def _note(self, status: str) -> str:
         if status == "timeout":
             limit = self._options.cell_timeout

@@ -71,6 +71,8 @@ class Completions:
         word = re.search(r"[\w.-]*$", before)
         start = word.group() if word else ""
         cut = len(start) - len(token) if start.endswith(token) else 0
+        if re.match(r"\s*%rlm\s+(save|load)\s", before):
+            return []  # IPython offers files
         if re.match(r"\s*%rlm\s", before):
             offered: list[str] = [*(self._file_options if re.match(r"\s*%rlm\s+files\s", before) else self._words)]
         elif not re.match(r"\s*%%rlm\s", before):

@@ -37,6 +37,11 @@ def _option(
     return field(default=default, metadata=about)
 
 
+def _share(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(f"compact_at is a share of the window, above 0 and at most 1, not {value!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of a run. Every field's help is what `%%rlm?` shows."""
@@ -81,6 +86,13 @@ class Options:
     max_tool_calls: int = _option(10_000, "calls of tools over the whole run, children included", least=0, metavar="N")
     tool_timeout: float | None = _option(
         120.0, "seconds that a call of a tool is waited for", least=0.01, metavar="SECONDS"
+    )
+    compact_at: float | None = _option(
+        0.8,
+        "share of the model's window from which on the older turns of a conversation give way to a summary; none: only "
+        "when the provider takes no more",
+        metavar="SHARE",
+        read=_share,
     )
     sandbox: str | Sandbox | None = _option(
         None, "the kernelspec or the Jupyter server to run the code in; without it, this Python", metavar="NAME|URL"

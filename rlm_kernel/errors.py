@@ -17,6 +17,7 @@ __all__ = [
     "InputError",
     "InterruptedRunError",
     "ModelError",
+    "PromptTooLongError",
     "RLMError",
     "RecordingError",
     "SandboxError",
@@ -55,12 +56,16 @@ class ModelError(RLMError):
     """The provider refused or failed, retries included."""
 
 
+class PromptTooLongError(ModelError):
+    """The model takes no prompt of this length."""
+
+
 class AuthenticationError(ModelError):
     """The key is missing or was refused."""
 
 
 class RecordingError(RLMError):
-    """A recording cannot be read or written."""
+    """A recording, a trajectory or a saved session cannot be read or written."""
 
 
 class DriftError(RecordingError):

@@ -17,6 +17,7 @@ __all__ = [
     "CellFinished",
     "CellOutput",
     "CellStarted",
+    "Compacted",
     "Event",
     "Final",
     "IterationFinished",
@@ -213,6 +214,34 @@ class Note(Event):
 
     iteration: int
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted(Event):
+    """Older turns of the conversation gave way to a summary. In the story of the run they stay what they were."""
+
+    iteration: int
+    """The turn that there was no room for."""
+    turns: tuple[int, int]
+    """The first and the last reply of the model that it will not see any more, counted over the conversation."""
+    summary: str
+    why: str = ""
+    """Why the model did not write it, so that it holds beginnings of the turns; empty when it did."""
+    tokens: tuple[int, int]
+    """Of the next call before and afterwards, estimated."""
+    usage: Usage
+    """Of the call for the summary."""
+    cost: float | None
+    """USD; `None` when the model's price is not known, or there was no call."""
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """It in words."""
+        (first, last), (before, after) = self.turns, self.tokens
+        how = f"excerpts of them ({self.why})" if self.why else "a summary"
+        said = f"turns {first} to {last} gave way to {how}: about {before:,} tokens became {after:,}"
+        return f"{said}\n\n{self.summary}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,8 @@ class Line:
     options: dict[str, Any]
     signature: str
     dry_run: bool
+    continues: bool
+    """The conversation goes on."""
 
 
 def _apart(parser: Any, line: str) -> tuple[list[str], list[str]]:
@@ -109,4 +111,4 @@ def parse(parser: Any, line: str, names: Mapping[str, Any]) -> Line:
     out = args["out"]
     if not out.isidentifier() or keyword.iskeyword(out):
         raise InputError(f"-o takes a name to bind the result to, not {out!r}")
-    return Line(out, given, " ".join(words), args["dry_run"])
+    return Line(out, given, " ".join(words), args["dry_run"], args["continues"])

@@ -12,14 +12,16 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import UNPRICED, Answer, Grant, ask
-from rlm_kernel.budget import Ledger, OverdrawnError
-from rlm_kernel.calls import Calls, Child, Standing, Tree
+from rlm_kernel.asking import Grant, ask
+from rlm_kernel.budget import Ledger
+from rlm_kernel.calls import Calls, Child, ChildRun, Standing, Tree
 from rlm_kernel.cells import Cells
+from rlm_kernel.compaction import Compactor
 from rlm_kernel.conversation import Conversation
-from rlm_kernel.errors import ModelError, RLMError, SandboxError
+from rlm_kernel.errors import ModelError, PromptTooLongError, RLMError, SandboxError
 from rlm_kernel.figures import Figures
 from rlm_kernel.guard import EndError, Guard, settle
+from rlm_kernel.history import History
 from rlm_kernel.models.base import Completion, Delta, Model, Request
 from rlm_kernel.models.prices import preload
 from rlm_kernel.purse import Purse
@@ -44,6 +46,8 @@ class Run:
         on_event: gets every event, in order.
         name: of the run, in its events: its place in the tree.
         ledger: its account; without, one of its own.
+        earlier: the conversation that it goes on with; without, it begins one.
+        history: the earlier questions of its sandbox.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class Run:
         on_event: ev.OnEvent,
         name: str = "1",
         ledger: Ledger | None = None,
+        *,
+        earlier: Conversation | None = None,
+        history: History | None = None,
     ) -> None:
         self.task, self.model, self.sandbox = task, model, sandbox
         self._on_event, self._name = on_event, name
@@ -66,11 +73,24 @@ class Run:
         self._guard = Guard(self.ledger, tree.fatal)
         self._figures = Figures()
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
-        status = prompt.status_line(self.ledger)
-        first = prompt.first_message(task.question, f"run {name}]\n[{status}" if task.depth else status)
-        self._talk = Conversation(prompt.system_prompt(task), first)
-        self._purse = Purse(model, self.ledger, self._talk)
+        self._history = History() if history is None else history
+        self._history.claim(v.name for v in task.variables)
+        self._earlier = earlier
+        self._room = Compactor(model, self.ledger, self._guard, self._cells, self._history, self._emit)
+        self._purse = Purse(model, self.ledger)
+        status, told = prompt.status_line(self.ledger, task.history), prompt.told(task)
+        status = f"run {name}]\n[{status}" if task.depth else status
+        self.talk = (
+            Conversation(prompt.system_prompt(task), prompt.first_message(task.question, status), told, model.name)
+            if earlier is None
+            else earlier.follow_up(prompt.follow_up(task, earlier.told), status, told, model.name)
+        )
         self._starting: asyncio.Future[None]
+
+    @property
+    def answer(self) -> Mapping[str, Any] | None:
+        """The accepted submission; None until there is one."""
+        return self.calls.answer
 
     def stop(self) -> None:
         """End the run: a running cell is interrupted, the sandbox's state and the trajectory are kept."""
@@ -116,18 +136,21 @@ class Run:
     # -- one turn ---------------------------------------------------------------------------------------------
     async def _iterate(self, *, final: bool = False) -> None:
         self._guard.check()
-        request = self._talk.next()
-        try:
-            granted = await (self._purse.last(request) if final else self._purse.turn(request))
-        except OverdrawnError as short:
-            raise EndError(short.reason, str(short)) from None
+        request, crowded = self.talk.next(), not final and self._room.due(self.talk)
+        granted = None if crowded else await self._purse.grant(self.talk, request, final=final)
         self.ledger.iterations += 1
         number = self.ledger.iterations
-        self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
-        if number == 1 and not self.task.depth and (words := self.sandbox.isolation).startswith("none"):
-            self._emit(ev.Note, iteration=number, text=f"sandbox level {words}")
-        before = self._talk.last_reply
-        completion, blocks = await self._ask(number, request, granted)
+        self._emit(ev.IterationStarted, iteration=number, prompt=self.talk.unsent, final=final)
+        if number == 1 and not self.task.depth:
+            self._tell_first()
+        if granted is None:
+            request, granted = await self._make_room(number)
+        before = self.talk.last_reply
+        try:
+            completion, blocks = await self._ask(number, request, granted)
+        except PromptTooLongError as refused:
+            request, granted = await self._make_room(number, final=final, refused=refused)
+            completion, blocks = await self._ask(number, request, granted)
         try:
             reports = await self._cells.run(number, blocks)
         except EndError as end:
@@ -138,11 +161,20 @@ class Run:
         self.ledger.errors = self.ledger.errors + 1 if failed or repeated else 0
         self._observe(number, reports, completion, repeated=repeated)
 
+    def _tell_first(self) -> None:
+        """What the user should know of the whole run."""
+        if (words := self.sandbox.isolation).startswith("none"):
+            self._emit(ev.Note, iteration=1, text=f"sandbox level {words}")
+        if self._earlier is not None and (before := self._earlier.model) != self.model.name:
+            self._emit(ev.Note, iteration=1, text=f"{self.model.name} goes on with what was said to {before}")
+
     def _observe(
         self, number: int, reports: Sequence[prompt.CellReport], completion: Completion, *, repeated: bool = False
     ) -> None:
         """What the model will be told of this turn."""
-        status = prompt.status_line(self.ledger)
+        self._history.claim(v.name for r in reports for v in r.changed)
+        self._history.release(name for r in reports for name in r.removed)
+        status = prompt.ACCEPTED if self.calls.answer is not None else prompt.status_line(self.ledger)
         limit = self.task.options.max_output_chars
         seen = prompt.observation(reports, status, limit) if reports else prompt.no_code(status)
         if completion.stop_reason == "max_tokens":
@@ -150,10 +182,19 @@ class Run:
         if repeated:
             seen = f"(Your reply was the same as the one before; do something else, or submit.)\n\n{seen}"
         if self.task.options.see:
-            self._talk.images, told = self._figures.choose([d for r in reports for d in r.displayed])
+            self.talk.images, told = self._figures.choose([d for r in reports for d in r.displayed])
             seen = f"{told}\n\n{seen}" if told else seen
-        self._talk.unsent = seen
+        self.talk.unsent = seen
         self._emit(ev.IterationFinished, iteration=number, observation="" if self.calls.answer is not None else seen)
+
+    async def _make_room(
+        self, number: int, *, final: bool = False, refused: PromptTooLongError | None = None
+    ) -> tuple[Request, Grant]:
+        """The next call, now that older turns have given way to a summary."""
+        await self._guard.result(self._starting)  # what is left out goes to a variable
+        self.talk = await self._room.compacted(number, self.talk, self._purse.last_estimate, refused)
+        self._purse.hold(self.talk)
+        return (request := self.talk.next()), await self._purse.grant(self.talk, request, final=final)
 
     async def _ask(self, number: int, request: Request, granted: Grant) -> tuple[Completion, tuple[str, ...]]:
         """The model's reply and the code in it. The sandbox starts meanwhile; if it cannot, the wait is over."""
@@ -169,12 +210,12 @@ class Run:
         if (news := self.sandbox.news) is not None:
             self.sandbox.news = None
             self._emit(ev.Note, iteration=number, text=str(news))
-        self._tell_unpriced(number, answer)
+        self._standing.tell_unpriced(number, answer)
         completion = answer.completion
         if completion.stop_reason == "refusal":
             raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
-        self._talk.replied(request, completion)
-        self._purse.hold()
+        self.talk.replied(request, completion)
+        self._purse.hold(self.talk)
         blocks = prompt.read_code(completion.text)
         self._emit(
             ev.ModelFinished,
@@ -189,17 +230,12 @@ class Run:
         )
         return completion, blocks
 
-    def _tell_unpriced(self, number: int, answer: Answer) -> None:
-        """Say once that dollars cannot be limited."""
-        if number == 1 and not self.task.depth and self.task.options.budget is not None and answer.cost is None:
-            self._emit(ev.Note, iteration=number, text=UNPRICED.format(model=answer.completion.model))
-
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:
         """A limit was reached: one last call for the best answer, then the end."""
         self._standing.closed = True
         self._guard.begin_final()
-        await self._purse.shorten(prompt.final_message(detail, self.task.signature))
+        await self._purse.shorten(self.talk, prompt.final_message(detail, self.task.signature))
         try:
             await self._iterate(final=True)
             self.calls.answer = self.calls.answer or self._answer_in_prose()
@@ -215,7 +251,7 @@ class Run:
 
     def _answer_in_prose(self) -> dict[str, Any] | None:
         """The last reply as the answer, where the answer is one text and the reply has no code."""
-        text = self._talk.last_reply.strip()
+        text = self.talk.last_reply.strip()
         with contextlib.suppress(ValueError):
             if text and not prompt.read_code(text):
                 return self.task.signature.validate({}, [text])
@@ -225,10 +261,9 @@ class Run:
     async def _beget(
         self, task: Task, model: Model, variables: Mapping[str, Sealed], ledger: Ledger, name: str
     ) -> Child | None:
-        sandbox = await self.sandbox.spawn()
-        if sandbox is None:
+        if (sandbox := await self.sandbox.spawn()) is None:
             return None
-        return _Child(Run(task, model, self._standing.tree, sandbox, self._on_event, name, ledger), variables)
+        return ChildRun(Run(task, model, self._standing.tree, sandbox, self._on_event, name, ledger), variables)
 
     # -- events -----------------------------------------------------------------------------------------------
     def _announce(self) -> None:
@@ -262,34 +297,3 @@ class Run:
 
     def _emit(self, event: type[ev.Event], /, **facts: Any) -> None:
         self._on_event(event(run=self._name, at=self.ledger.seconds, **facts))
-
-
-class _Child:
-    """A run with a sandbox that is its own from beginning to end.
-
-    Args:
-        run: it.
-        variables: what its sandbox holds.
-    """
-
-    def __init__(self, run: Run, variables: Mapping[str, Sealed]) -> None:
-        self._run, self._variables = run, variables
-
-    @property
-    def answer(self) -> Mapping[str, Any] | None:
-        return self._run.calls.answer
-
-    @property
-    def ended(self) -> tuple[str, str]:
-        return self._run.ended
-
-    async def go(self) -> None:
-        sandbox = self._run.sandbox
-        try:
-            await sandbox.put(self._variables)
-            await self._run.go()
-        finally:
-            await sandbox.shutdown()
-
-    def stop(self) -> None:
-        self._run.stop()

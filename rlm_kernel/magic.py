@@ -25,12 +25,12 @@ from rlm_kernel import background, config
 from rlm_kernel.complete import Completions
 from rlm_kernel.config import Options, defaults
 from rlm_kernel.errors import AuthenticationError, InputError, InterruptedRunError, RLMError, closest
+from rlm_kernel.job import Job
 from rlm_kernel.line import OPTIONS, option_arguments, parse
 from rlm_kernel.manage import FILE_OPTIONS, WORDS, Sandboxes, word_arguments
 from rlm_kernel.manage import stop as stop_run
 from rlm_kernel.preflight import preflight
 from rlm_kernel.result import Result
-from rlm_kernel.session import Job
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Trajectory
 from rlm_kernel.view import View
@@ -100,15 +100,24 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         action="store_true",
         help="start nothing and ask nothing: show what the question would take and send, and bind that (a Preflight)",
     )
+    @argument(
+        "--continue",
+        dest="continues",
+        action="store_true",
+        help="go on with the conversation of the last question in this sandbox ('now split it by region'): the model "
+        "remembers what was said and found; without it, only the sandbox's variables are there. In Python: "
+        "RLM(...).ask(question)",
+    )
     @option_arguments
     def ask(self, line: str, cell: str) -> None:
         """Ask a question about notebook variables; a model answers it by writing code that runs in a sandbox kernel.
 
         The cell's body is the question, handed over as it stands. The model sees the variables' names, types, sizes and
         first values, and what its code prints, never the data (--direct is the exception: it puts all of them into one
-        prompt). A panel shows the run as it goes on, and gives way to
-        plain HTML when it ends. The sandbox is a kernel of its own that keeps its variables for the next question. How
-        it is kept from your files, the network and other processes depends on this machine: see %rlm status.
+        prompt). A panel shows the run as it goes on, and gives way to plain HTML when it ends. The sandbox is a kernel
+        of its own that keeps its variables for the next question, and tells it in a variable `history` what was asked
+        and answered before. How it is kept from your files, the network and other processes depends on this machine:
+        see %rlm status.
 
         The result is bound in the notebook and has one attribute per field of the answer, and .trajectory, .iterations,
         .usage, .cost, .total_time and .stop_reason. A trailing ';' keeps it from being shown. Stop in the panel, or the
@@ -133,7 +142,7 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
                 if not silent:
                     display(self._notebook[out])
                 return
-            job = Job.prepare(question, signature, variables, options)
+            job = Job.prepare(question, signature, variables, options, continues=said.continues)
             session, story = self._sandboxes.session(options), Trajectory()
 
             def stop() -> None:
@@ -164,13 +173,15 @@ class RLMMagics(Magics, _Traits):  # type: ignore[misc]  # the traits are made f
         """Look after the sandbox of `%%rlm`.
 
         status: what runs and what it may do. vars: the sandbox's variables. files: the files that its code wrote, and
-        with --copy a way to have them. reset: end the sandbox; the next question starts an empty one. interrupt: stop
-        what it is running. connect: how to attach a console to it. trajectory: the last run in its panel, to step
-        through.
+        with --copy a way to have them. save: keep its variables, the conversation and the history in a file, and tell
+        what cannot be kept. load: go on from such a file, in place of what there is; load only files that you trust as
+        much as the sandbox's code. reset: end the sandbox; the next question starts an empty one. interrupt: stop what
+        it is running. connect: how to attach a console to it. trajectory: the last run in its panel, to step through.
 
         Example::
 
             %rlm files --copy table.csv plots/trend.png --to results
+            %rlm save tickets.rlm
         """
         with _usage_errors():
             self._sandboxes.do(self.manage.parser, line)

@@ -13,13 +13,15 @@ from IPython.core.magic_arguments import argument
 from rlm_kernel import background
 from rlm_kernel.config import Options, defaults
 from rlm_kernel.errors import closest
+from rlm_kernel.job import Job, limits_of, sandbox_of
 from rlm_kernel.line import unquoted
 from rlm_kernel.sandbox.base import MAX_FILES, ScratchFile, isolation
-from rlm_kernel.session import Job, Session, limits_of, sandbox_of
+from rlm_kernel.session import Session
 
 __all__ = ["FILE_OPTIONS", "WORDS", "Sandboxes", "stop", "word_arguments"]
 
-WORDS = ("status", "vars", "files", "reset", "interrupt", "connect", "trajectory")
+WORDS = ("status", "vars", "files", "save", "load", "reset", "interrupt", "connect", "trajectory")
+_WITH_MORE = ("files", "save", "load")
 FILE_OPTIONS = ("--copy", "--force", "--to")
 _MADE_TO_RUN = {".py", ".pyc", ".pth", ".so", ".sh", ".ipynb", ".pkl", ".pickle", ".joblib", ".pt"}
 """Some of the kinds of file that do something when they are imported, opened or loaded."""
@@ -31,6 +33,7 @@ def word_arguments(function: Any) -> Any:
         argument("--force", action="store_true", help="with --copy: overwrite what is there"),
         argument("--to", metavar="FOLDER", help="with --copy: where to (default: the notebook's working directory)"),
         argument("--copy", nargs="+", metavar="NAME", help="with files: copy these out of the sandbox"),
+        argument("file", nargs="?", metavar="FILE", help="with save and load: the file"),
         argument("what", nargs="?", default="status", metavar="|".join(WORDS), help="what to do (default: status)"),
     ):
         function = decorate(function)
@@ -74,10 +77,10 @@ class Sandboxes:
             raise UsageError(
                 f"a question takes two percent signs and its text in the cell's body: %%rlm {line.strip()}"
             )
-        if what not in WORDS or (more and what != "files"):
+        if what not in WORDS or (more and what not in _WITH_MORE):
             raise UsageError(f"%rlm {line.strip()}: not known{closest(what, WORDS)}; there are: {', '.join(WORDS)}")
-        if what == "files":
-            self._do_files(parser.parse_args(unquoted(line)))
+        if what in _WITH_MORE:
+            getattr(self, f"_do_{what}")(parser.parse_args(unquoted(line)))
         else:
             getattr(self, f"_do_{what}")()
 
@@ -109,6 +112,8 @@ class Sandboxes:
 
     def _do_files(self, given: argparse.Namespace) -> None:
         session = self._asked()
+        if given.file is not None:
+            raise UsageError(f"unrecognized arguments: {given.file}; files are copied with --copy NAME…")
         if given.copy is None:
             if given.to is not None or given.force:
                 raise UsageError("--to and --force say how to copy: %rlm files --copy NAME… [--to FOLDER] [--force]")
@@ -119,6 +124,14 @@ class Sandboxes:
             print(f"copied {path} ({path.stat().st_size:,} bytes)")
         if any(path.suffix.lower() in _MADE_TO_RUN for path in made):
             print("The sandbox's code wrote this: look at it before you run, import, open or unpickle it.")
+
+    def _do_save(self, given: argparse.Namespace) -> None:
+        print(background.interruptible(self._asked().save(_file(given))))
+
+    def _do_load(self, given: argparse.Namespace) -> None:
+        file = _file(given)
+        session = self.current or self.session(defaults())
+        print(background.interruptible(session.load(file)))
 
     def _do_reset(self) -> None:
         for session in self._sessions.values():
@@ -144,7 +157,7 @@ class Sandboxes:
             print("(it is not installed here: pip install jupyter_console)")
 
     def _do_trajectory(self) -> None:
-        last = self.current.last if self.current is not None else None
+        last = self.current.memory.last if self.current is not None else None
         if last is None:
             raise UsageError("there is no run yet; ask something with %%rlm first")
         last.show()
@@ -158,6 +171,12 @@ class Sandboxes:
 def stop(session: Session, job: Job | None = None) -> None:
     """Have a run end, from any thread; without a job the one that goes on."""
     background.loop().call_soon_threadsafe(session.stop, job)
+
+
+def _file(given: argparse.Namespace) -> str:
+    if given.file is None or given.copy or given.to or given.force:
+        raise UsageError(f"%rlm {given.what} takes the name of a file and nothing else")
+    return str(given.file)
 
 
 def _listed(found: Sequence[ScratchFile]) -> str:

@@ -8,6 +8,7 @@ from rlm_kernel import prompt
 from rlm_kernel.asking import FINAL_OUTPUT, Grant, grant, last_call
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.conversation import Conversation
+from rlm_kernel.guard import EndError
 from rlm_kernel.models.base import Model, Request
 
 __all__ = ["Purse"]
@@ -22,46 +23,54 @@ class Purse:
     Args:
         model: that is talked to.
         ledger: the run's.
-        talk: the conversation.
     """
 
-    def __init__(self, model: Model, ledger: Ledger, talk: Conversation) -> None:
-        self._model, self._ledger, self._talk = model, ledger, talk
+    def __init__(self, model: Model, ledger: Ledger) -> None:
+        self._model, self._ledger = model, ledger
 
-    async def turn(self, request: Request) -> Grant:
+    async def grant(self, talk: Conversation, request: Request, *, final: bool) -> Grant:
+        """Leave to make the next call, or the one for the last answer.
+
+        Raises:
+            EndError: there is none.
+        """
+        try:
+            return await (self.last if final else self.turn)(talk, request)
+        except OverdrawnError as short:
+            raise EndError(short.reason, str(short)) from None
+
+    async def turn(self, talk: Conversation, request: Request) -> Grant:
         """Leave to ask for the next turn.
 
         Raises:
             OverdrawnError: there is none.
         """
-        return await grant(
-            self._model, request, self._ledger, known=self._talk.known, then=self._last_estimate, last=True
-        )
+        return await grant(self._model, request, self._ledger, known=talk.known, then=self.last_estimate, last=True)
 
-    async def last(self, request: Request) -> Grant:
+    async def last(self, talk: Conversation, request: Request) -> Grant:
         """Leave to ask for the last answer.
 
         Raises:
             OverdrawnError: there is none.
         """
         asked = replace(request, max_tokens=FINAL_OUTPUT) if self._ledger.limited else request
-        return await grant(self._model, asked, self._ledger, known=self._talk.known, last=True)
+        return await grant(self._model, asked, self._ledger, known=talk.known, last=True)
 
-    async def shorten(self, ask: str) -> None:
+    async def shorten(self, talk: Conversation, ask: str) -> None:
         """Add the call for the last answer to the message that is to be sent, which is cut short if it has to be."""
-        seen = self._talk.unsent
-        self._talk.unsent = f"{seen}\n\n{ask}"
+        seen = talk.unsent
+        talk.unsent = f"{seen}\n\n{ask}"
         if len(seen) > SHORT_CHARS:
             try:
-                await self.last(self._talk.next())
+                await self.last(talk, talk.next())
             except OverdrawnError:
-                self._talk.unsent = f"{prompt.shortened(seen, SHORT_CHARS)}\n\n{ask}"
+                talk.unsent = f"{prompt.clipped(seen, SHORT_CHARS)}\n\n{ask}"
 
-    def hold(self) -> None:
+    def hold(self, talk: Conversation) -> None:
         """Keep back from now on what the last answer can take."""
         if self._ledger.limited:
-            self._ledger.hold(self._last_estimate(self._talk.known[1]))
+            self._ledger.hold(self.last_estimate(talk.bound))
 
-    def _last_estimate(self, tokens: int) -> Estimate:
+    def last_estimate(self, tokens: int) -> Estimate:
         """What the last call can take after a turn that ends with so many tokens."""
         return last_call(self._model, tokens, self._ledger.options)

@@ -13,11 +13,13 @@ from rlm_kernel import background
 from rlm_kernel import events as ev
 from rlm_kernel.config import Options, defaults
 from rlm_kernel.errors import InputError, closest
+from rlm_kernel.job import Job, sandbox_of
+from rlm_kernel.keeping import Kept
 from rlm_kernel.preflight import Preflight, preflight
 from rlm_kernel.render.live import TextView
 from rlm_kernel.result import Result
 from rlm_kernel.sandbox.base import ScratchFile
-from rlm_kernel.session import Job, Session, sandbox_of
+from rlm_kernel.session import Session
 from rlm_kernel.signature import Signature
 from rlm_kernel.trajectory import Iteration, Subcall, Trajectory
 
@@ -28,6 +30,8 @@ _QUESTIONS = ("question", "query", "task", "prompt")
 
 class RLM:
     """A Recursive Language Model with a sandbox of its own, which keeps its variables from call to call.
+
+    A call begins a conversation, `ask` goes on with the last one.
 
     Example:
         >>> rlm = RLM("tickets -> answer: str, by_category: dict[str, float]")  # doctest: +SKIP
@@ -63,7 +67,7 @@ class RLM:
         **options: Any,
     ) -> None:
         self.signature = Signature.parse(signature, namespace) if isinstance(signature, str) else signature
-        self._given = options
+        self._given, self._namespace = options, namespace
         self.options = defaults().merged(options)
         self._on_iteration, self._on_subcall, self._on_event = on_iteration, on_subcall, on_event
         self._session = Session(sandbox_of(self.options))
@@ -85,14 +89,47 @@ class RLM:
             RLMError: the model or the sandbox failed; `.result` holds the trajectory so far.
             KeyboardInterrupt: stopped; `.result` holds the trajectory so far and the sandbox keeps its state.
         """
-        job, story = self._prepare(question, inputs), Trajectory()
+        return self._run(self._prepare(question, inputs))
+
+    async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
+        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
+        return await self._arun(self._prepare(question, inputs))
+
+    def ask(self, question: str | None = None, signature: str | Signature | None = None, /, **inputs: Any) -> Result:
+        """Ask one more question in the conversation of the last call ("now split it by region"); wait for the answer.
+
+        The model remembers what was said and found; a call of the object itself begins anew with the variables alone.
+        Goes on from what there is, also after a call that was stopped or met a limit.
+
+        Args:
+            question: as in a call.
+            signature: of this question; without it the object's own, whose inputs need not be given again.
+            **inputs: variables that are new or have changed.
+
+        Returns:
+            The result, as of a call.
+
+        Raises:
+            InputError: the model has not replied to any question yet, or the call is wrong; nothing was started.
+            RLMError: as for a call.
+            KeyboardInterrupt: as for a call.
+        """
+        return self._run(self._prepare(question, inputs, signature, continues=True))
+
+    async def aask(
+        self, question: str | None = None, signature: str | Signature | None = None, /, **inputs: Any
+    ) -> Result:
+        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
+        return await self._arun(self._prepare(question, inputs, signature, continues=True))
+
+    def _run(self, job: Job) -> Result:
+        story = Trajectory()
         return background.drain(
             lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
         )
 
-    async def acall(self, question: str | None = None, /, **inputs: Any) -> Result:
-        """The same for a coroutine. Cancelling it stops the run and keeps the sandbox's state."""
-        job, story = self._prepare(question, inputs), Trajectory()
+    async def _arun(self, job: Job) -> Result:
+        story = Trajectory()
         return await background.adrain(
             lambda emit: self._session.run(job, emit, story), self._deliver(story), lambda: self._stop(job)
         )
@@ -137,6 +174,31 @@ class RLM:
         """
         return background.call(self._session.copy_files([names] if isinstance(names, str) else names, to, force=force))
 
+    def save(self, path: str | Path) -> Kept:
+        """Keep the conversation, the history and the sandbox's variables in a file, across restarts.
+
+        Its files are not kept. What cannot be saved is told in the result, the rest is.
+
+        Raises:
+            InputError: a call goes on, or there is nothing to save.
+            RecordingError: it cannot be written; what was there before is there still.
+            SandboxError: the sandbox broke off; nothing was written.
+        """
+        return background.interruptible(self._session.save(path))
+
+    def load(self, path: str | Path) -> Kept:
+        """Go on from what `save` has written, in place of what there is; `ask` goes on with its conversation.
+
+        Load only what you trust as much as the sandbox's code: the variables are unpickled in the sandbox, nothing is
+        on this side.
+
+        Raises:
+            InputError: a call goes on.
+            RecordingError: the file is none of `save`, damaged, or of a newer version; nothing was changed.
+            SandboxError: the sandbox could not be started, or broke off; it is empty.
+        """
+        return background.interruptible(self._session.load(path))
+
     def reset(self) -> None:
         """End the sandbox; the next call starts an empty one."""
         background.call(self._session.reset())
@@ -159,25 +221,42 @@ class RLM:
         """The options; defaults may have been configured since this object was made."""
         return defaults().merged(self._given)
 
-    def _prepare(self, question: str | None, inputs: Mapping[str, Any]) -> Job:
-        return Job.prepare(*self._checked(question, inputs), self._current)
+    def _prepare(
+        self,
+        question: str | None,
+        inputs: Mapping[str, Any],
+        given: str | Signature | None = None,
+        *,
+        continues: bool = False,
+    ) -> Job:
+        checked = self._checked(question, inputs, given, continues=continues)
+        return Job.prepare(*checked, self._current, continues=continues)
 
-    def _checked(self, question: str | None, inputs: Mapping[str, Any]) -> tuple[str, Signature, dict[str, Any]]:
+    def _checked(
+        self,
+        question: str | None,
+        inputs: Mapping[str, Any],
+        given: str | Signature | None = None,
+        *,
+        continues: bool = False,
+    ) -> tuple[str, Signature, dict[str, Any]]:
         """The question, what is to come of it, and the variables it is about."""
-        names = [f.name for f in self.signature.inputs]
+        signature = self.signature if given is None else given
+        signature = Signature.parse(signature, self._namespace) if isinstance(signature, str) else signature
+        names = [f.name for f in signature.inputs]
         variables = dict(inputs)
         if question is None:
             word = next((q for q in _QUESTIONS if q in inputs), None)
-            question = inputs[word] if word is not None else self.signature.instructions
+            question = inputs[word] if word is not None else signature.instructions
             if word is not None and word not in names:
                 del variables[word]
         if not isinstance(question, str):
             raise InputError(f"the question has to be text, not {type(question).__name__}")
         if unknown := [n for n in variables if n not in names]:
-            raise InputError(f"'{unknown[0]}' is no input of '{self.signature}'{closest(unknown[0], names)}")
-        if missing := [n for n in names if n not in variables]:
-            raise InputError(f"'{self.signature}' also needs {', '.join(missing)}")
-        return question, self.signature, variables
+            raise InputError(f"'{unknown[0]}' is no input of '{signature}'{closest(unknown[0], names)}")
+        if missing := [n for n in names if n not in variables and not (continues and given is None)]:
+            raise InputError(f"'{signature}' also needs {', '.join(missing)}")
+        return question, signature, variables
 
     def _deliver(self, story: Trajectory) -> ev.OnEvent:
         view = TextView.terminal() if self._current.verbose else None

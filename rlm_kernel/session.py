@@ -6,149 +6,30 @@ A session runs one question at a time, on the background loop; it knows no noteb
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlm_kernel import events as ev
+from rlm_kernel import keeping
+from rlm_kernel.archive import Archive
 from rlm_kernel.calls import Tree
-from rlm_kernel.config import Options
-from rlm_kernel.direct import Direct, hint, message
-from rlm_kernel.errors import InputError, RecordingError, RLMError
+from rlm_kernel.conversation import Conversation
+from rlm_kernel.direct import Direct, hint
+from rlm_kernel.errors import InputError, RLMError
+from rlm_kernel.job import Job
+from rlm_kernel.keeping import Kept
 from rlm_kernel.loop import Run
-from rlm_kernel.models import Recording, RunRecorder, resolve
-from rlm_kernel.models.base import Model
+from rlm_kernel.memory import Memory
 from rlm_kernel.models.prices import preload
-from rlm_kernel.prompt import direct_system, system_prompt
 from rlm_kernel.result import Result
 from rlm_kernel.sandbox.base import Sandbox, ScratchFile, nobody, with_files
-from rlm_kernel.sandbox.guest.describe import describe
-from rlm_kernel.sandbox.isolation.policy import Limits
 from rlm_kernel.sandbox.journal import Journal
-from rlm_kernel.sandbox.kernel import KernelSandbox
-from rlm_kernel.sandbox.remote.providers import check_sandbox
-from rlm_kernel.signature import Signature
-from rlm_kernel.task import Task
 from rlm_kernel.trajectory import Trajectory
 
-__all__ = ["Job", "Session", "limits_of", "sandbox_of", "task_of"]
-
-
-@dataclass(slots=True)
-class Job:
-    """A checked question, ready to run: everything that bad input can spoil is behind it."""
-
-    task: Task
-    variables: Mapping[str, Any]
-    model: Model
-    models: dict[str | None, Model]
-    recorder: RunRecorder | None = None
-    owned: tuple[Model, ...] = ()
-    """Models that were made for this job and are closed with it."""
-    data: str = ""
-    """The first message of a direct call; empty where there is a run."""
-    run: Run | Direct | None = None
-    stopped: bool = False
-
-    @classmethod
-    def prepare(cls, question: str, signature: Signature, variables: Mapping[str, Any], options: Options) -> Job:
-        """Check everything that can be checked before anything starts.
-
-        Raises:
-            InputError, AuthenticationError, RecordingError: one line that says what to do.
-        """
-        task = task_of(question, signature, variables, options)
-        if options.replay:
-            system = direct_system(signature) if options.direct else system_prompt(task)
-            replay = Recording.load(options.replay).replay(question=question, signature=str(signature), system=system)
-            data = message(task, variables, replay.name) if options.direct else ""
-            return cls(task, variables, replay, _by_name(replay, replay.sub_model, options), data=data)
-        recording = Recording.open(options.record) if options.record else None
-        model, sub_model = resolve(options.model), resolve(options.sub_model)
-        if options.see and getattr(model, "sees", None) is False:
-            raise InputError(f"--see: {model.name} takes no images; choose a model that does, or leave --see away")
-        data = message(task, variables, model.name) if options.direct else ""
-        owned = tuple(m for m, given in ((model, options.model), (sub_model, options.sub_model)) if m is not given)
-        recorder = None
-        if recording is not None:
-            recorder = recording.recorder(question=question, signature=str(signature), sub_model=sub_model.name)
-            model, sub_model = recorder.wrap(model), recorder.wrap(sub_model)
-        return cls(task, variables, model, _by_name(model, sub_model, options), recorder, owned, data)
-
-    def save(self) -> None:
-        """Write the recording, if there is one.
-
-        Raises:
-            RecordingError: it cannot be written. An error that is on its way already is not replaced.
-        """
-        if self.recorder is not None:
-            on_its_way = sys.exc_info()[1]
-            try:
-                self.recorder.save()
-            except RecordingError as error:
-                if on_its_way is None:
-                    raise
-                on_its_way.add_note(str(error))
-
-    async def close(self) -> None:
-        """Release what was made for the job."""
-        for model in self.owned:
-            await model.close()
-
-
-def task_of(question: str, signature: Signature, variables: Mapping[str, Any], options: Options) -> Task:
-    """A checked question; no model and no file is looked at yet.
-
-    Raises:
-        InputError: it is empty, or options exclude each other.
-    """
-    if not question.strip():
-        raise InputError("the question is empty: write it in the cell's body, below the %%rlm line")
-    if isinstance(options.sandbox, str):
-        check_sandbox(options.sandbox)
-    if options.replay and options.record:
-        raise InputError("record and replay exclude each other: a replay asks no model")
-    options.tools.check(variables)
-    about = {field.name: field.description for field in signature.inputs}
-    described = (ev.Variable(name, *describe(value), about.get(name, "")) for name, value in variables.items())
-    return Task(question, signature, (*described, *options.tools.described), options)
-
-
-def _by_name(model: Model, sub_model: Model, options: Options) -> dict[str | None, Model]:
-    """The models that sandboxed code may ask for by name: the two of the run, nothing dearer."""
-    found: dict[str | None, Model] = {None: sub_model, sub_model.name: sub_model, model.name: model}
-    for spec, known in ((options.model, model), (options.sub_model, sub_model)):
-        if isinstance(spec, str):
-            found[spec] = known
-    return found
-
-
-def sandbox_of(options: Options) -> Sandbox:
-    """The sandbox that the options name: the caller's own, or a kernel; nothing is started.
-
-    Raises:
-        InputError: its level of isolation cannot be had here.
-    """
-    if options.sandbox is not None and not isinstance(options.sandbox, str):
-        if options.sandbox_net:
-            raise InputError(f"--net: {type(options.sandbox).__name__} has the network it has; leave --net away")
-        return options.sandbox
-    return KernelSandbox(
-        options.sandbox, level=options.sandbox_level, limits=limits_of(options), net=options.sandbox_net
-    )
-
-
-def limits_of(options: Options) -> Limits:
-    """What the options let a sandbox use."""
-    return Limits(
-        options.sandbox_memory,
-        options.sandbox_processes,
-        options.sandbox_scratch,
-        output=options.sandbox_output,
-        cpu=options.sandbox_cpu,
-    )
+__all__ = ["Session"]
 
 
 class Session:
@@ -160,7 +41,7 @@ class Session:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.last: Trajectory | None = None
+        self.memory = Memory()
         self._journal = Journal(self.sandbox)
         self._turn = asyncio.Lock()
         self._active: Job | None = None
@@ -196,18 +77,19 @@ class Session:
                 self._active = job
                 if job.task.options.fresh:
                     await self.reset()
-                tree = Tree(job.models, job.task.options)
+                memory, tree = self.memory, Tree(job.models, job.task.options)
+                earlier = memory.earlier() if job.continues else None
                 if job.data:
                     job.run = Direct(job.task, job.data, job.model, tree, emit)
                 else:
-                    await self._journal.put(job.variables)
-                    job.run = Run(job.task, job.model, tree, self._journal, emit)
+                    job.run = await self._run_of(job, tree, emit, earlier)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
-                self.last = trajectory
+                memory.last = trajectory
                 try:
                     await job.run.go()
                 finally:
+                    memory.ended(trajectory, job.run.talk if isinstance(job.run, Run) else None, earlier)
                     job.save()
         except RLMError as error:
             if trajectory.run:
@@ -224,6 +106,15 @@ class Session:
         told = "" if self._hinted or job.task.options.replay else hint(job.task, job.variables)
         self._hinted = self._hinted or bool(told)
         return told
+
+    async def _run_of(self, job: Job, tree: Tree, emit: ev.OnEvent, earlier: Conversation | None) -> Run:
+        """The run of a question, with its variables and the history on their way to the sandbox."""
+        history = self.memory.history
+        history.claim(job.variables)
+        known = history.variables()
+        await self._journal.put({**known, **job.variables})
+        task = replace(job.task, history=next(iter(known), ""))
+        return Run(task, job.model, tree, self._journal, emit, earlier=earlier, history=history)
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first run."""
@@ -258,6 +149,27 @@ class Session:
         """Copy some of them out; see `HasFiles.copy_files`."""
         return with_files(self.sandbox).copy_files(names, Path(to).expanduser().absolute(), force=force)
 
+    async def save(self, path: str | os.PathLike[str]) -> Kept:
+        """Write what there is to a file; see `keeping.save`."""
+        self._idle("save")
+        async with self._turn:
+            return await keeping.save(path, self._journal, self.memory)
+
+    async def load(self, path: str | os.PathLike[str]) -> Kept:
+        """Have what was saved in place of what there is; see `keeping.load`."""
+        self._idle("load")
+        archive = await asyncio.to_thread(Archive, path)  # what cannot be read changes nothing
+        async with self._turn:
+            await self.reset()
+            kept = await keeping.load(path, archive, self._journal)
+            self.memory = archive.memory
+            return kept
+
+    def _idle(self, what: str) -> None:
+        if self.busy:
+            raise InputError(f"a question is being answered: {what} when it has ended, or stop it first")
+
     async def reset(self) -> None:
-        """Forget the sandbox's state; the next run starts a new one."""
+        """Forget the sandbox's state and what was said; the next run starts a new one."""
+        self.memory = Memory()
         await self._journal.shutdown()

@@ -22,6 +22,8 @@ class Task:
     options: Options
     depth: int = 0
     """How many runs are above this one."""
+    history: str = ""
+    """The variable that holds the earlier questions of the session; empty where there are none."""
 
     @property
     def has_children(self) -> bool:

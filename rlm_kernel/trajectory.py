@@ -180,7 +180,12 @@ def _delta(t: Trajectory, e: ev.ModelDelta) -> None:
 def _model_finished(t: Trajectory, e: ev.ModelFinished) -> None:
     i = t.iterations[-1]
     i.reply, i.thinking, i.model = e.reply, e.thinking, e.model
-    i.usage, i.cost, i.model_seconds = e.usage, e.cost, e.seconds
+    _used(i, e)
+
+
+def _used(i: Iteration, e: ev.ModelFinished | ev.Compacted) -> None:
+    i.usage, i.model_seconds = i.usage + e.usage, i.model_seconds + e.seconds
+    i.cost = e.cost if i.cost is None else i.cost + (e.cost or 0.0)
 
 
 def _cell_started(t: Trajectory, e: ev.CellStarted) -> None:
@@ -228,6 +233,11 @@ def _note(t: Trajectory, e: ev.Note) -> None:
         t.iterations[-1].notes.append(e.text)
 
 
+def _compacted(t: Trajectory, e: ev.Compacted) -> None:
+    t.iterations[-1].notes.append(e.text)
+    _used(t.iterations[-1], e)
+
+
 def _iteration_finished(t: Trajectory, e: ev.IterationFinished) -> None:
     t.iterations[-1].observation, t.iterations[-1].done = e.observation, True
 
@@ -242,19 +252,10 @@ def _run_finished(t: Trajectory, e: ev.RunFinished) -> None:
 
 
 _FOLDS: dict[type[ev.Event], Callable[[Trajectory, Any], None]] = {
-    ev.RunStarted: _run_started,
-    ev.IterationStarted: _iteration_started,
-    ev.ModelDelta: _delta,
-    ev.ModelFinished: _model_finished,
-    ev.CellStarted: _cell_started,
-    ev.CellOutput: _output,
-    ev.CellFinished: _cell_finished,
-    ev.SubcallStarted: _subcall_started,
-    ev.SubcallFinished: _subcall_finished,
-    ev.ToolCallStarted: _tool_call_started,
-    ev.ToolCallFinished: _tool_call_finished,
-    ev.Note: _note,
-    ev.IterationFinished: _iteration_finished,
-    ev.Final: _final,
-    ev.RunFinished: _run_finished,
-}
+    ev.RunStarted: _run_started, ev.IterationStarted: _iteration_started, ev.ModelDelta: _delta,
+    ev.Compacted: _compacted, ev.ModelFinished: _model_finished, ev.CellStarted: _cell_started,
+    ev.CellOutput: _output, ev.CellFinished: _cell_finished, ev.SubcallStarted: _subcall_started,
+    ev.SubcallFinished: _subcall_finished, ev.ToolCallStarted: _tool_call_started,
+    ev.ToolCallFinished: _tool_call_finished, ev.Note: _note, ev.IterationFinished: _iteration_finished,
+    ev.Final: _final, ev.RunFinished: _run_finished,
+}  # fmt: skip

@@ -13,7 +13,8 @@ import pytest
 from rlm_kernel import DriftError, InputError, ModelError, Options, RecordingError, Result, ScriptedModel, Signature
 from rlm_kernel import events as ev
 from rlm_kernel.config import Options as AllOptions
-from rlm_kernel.session import Job, Session
+from rlm_kernel.job import Job
+from rlm_kernel.session import Session
 from rlm_kernel.trajectory import Trajectory
 from tests.helpers import ENDLESS, STUBBORN, Counting, Dying, Hanging, code, in_loop, released
 
@@ -37,7 +38,7 @@ async def ask(session: Session, question: Job, on_event: ev.OnEvent) -> Result:
 
 
 def sent(*jobs: Job) -> list[list[str]]:
-    """The names that each of these jobs, one after the other in one session, put into the sandbox."""
+    """The names that each of these jobs, one after the other in one session, put into the sandbox for its question."""
     sandbox = Counting()
 
     async def main() -> None:
@@ -46,7 +47,7 @@ def sent(*jobs: Job) -> list[list[str]]:
             await ask(session, each, ignore)
 
     in_loop(main())
-    return [sorted(put) for put in sandbox.puts]
+    return [sorted(put.keys() - {"history"}) for put in sandbox.puts]
 
 
 DONE = [code("SUBMIT('x')")]
@@ -317,7 +318,7 @@ def test_a_stopped_run_keeps_its_trajectory() -> None:
 
     session, result = in_loop(main())
     assert (result.stop_reason, result.answer) == ("interrupted", None)
-    assert result.trajectory is session.last
+    assert result.trajectory is session.memory.last
     assert "found" in result.trajectory.cells[0].text()
 
 

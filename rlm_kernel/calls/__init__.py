@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from rlm_kernel.calls.children import Beget, Child, Children
+from rlm_kernel.calls.child import Child, ChildRun
+from rlm_kernel.calls.children import Beget, Children
 from rlm_kernel.calls.standing import Standing, Tree
 from rlm_kernel.calls.submodels import SubModels
 from rlm_kernel.calls.tools import Tools
@@ -16,7 +17,7 @@ from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
 from rlm_kernel.task import Task
 
-__all__ = ["Beget", "Calls", "Child", "Standing", "Tree"]
+__all__ = ["Beget", "Calls", "Child", "ChildRun", "Standing", "Tree"]
 
 Answerer = Callable[[Mapping[str, Any]], Awaitable[Any]]
 

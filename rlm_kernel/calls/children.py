@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from rlm_kernel.budget import Ledger
+from rlm_kernel.calls.child import Child
 from rlm_kernel.calls.standing import Standing, Subcall
 from rlm_kernel.calls.submodels import check_prompt
 from rlm_kernel.errors import RecordingError, RLMError, SignatureError
@@ -23,36 +24,10 @@ from rlm_kernel.sandbox.sealed import Sealed, sealed
 from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 
-__all__ = ["Beget", "Child", "Children"]
+__all__ = ["Beget", "Children"]
 
 _REPLY_CHARS = 2_000
 """Of an answer, as it is told of."""
-
-
-class Child(Protocol):
-    """A run below the one that asked."""
-
-    @property
-    def answer(self) -> Mapping[str, Any] | None:
-        """None until there is one."""
-        ...
-
-    @property
-    def ended(self) -> tuple[str, str]:
-        """Why it ended, and a line about it."""
-        ...
-
-    async def go(self) -> None:
-        """Run to the end, and end its sandbox.
-
-        Raises:
-            RLMError: it failed.
-        """
-        ...
-
-    def stop(self) -> None:
-        """End it soon."""
-        ...
 
 
 Beget = Callable[[Task, Model, Mapping[str, Sealed], Ledger, str], Awaitable[Child | None]]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from rlm_kernel.errors import AuthenticationError, ModelError, RLMError
+from rlm_kernel.errors import AuthenticationError, ModelError, PromptTooLongError, RLMError
 
 __all__ = ["Failure", "Service", "explain"]
 
@@ -129,7 +129,7 @@ def _final(status: int, clues: str, told: str, service: Service) -> ModelError |
     if status == HTTPStatus.NOT_FOUND:
         return ModelError(f"{title} does not know the model '{name}' ({told}): check its name and {service.url}")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or (status == HTTPStatus.BAD_REQUEST and _TOO_LONG.search(clues)):
-        return ModelError(f"the prompt is too long for '{name}' ({told}): send less text in one call")
+        return PromptTooLongError(f"the prompt is too long for '{name}' ({told}): send less text in one call")
     return None
 
 

@@ -47,6 +47,8 @@ class Conversation:
     system: str
     turns: list[Call] = field(default_factory=list)
     """The first turn has all messages, each later one those that came after the reply before it."""
+    window: int | None = None
+    """Tokens that fit into a call of the model, where it says so itself: it decides when turns become a summary."""
 
 
 @dataclass(slots=True)
@@ -89,7 +91,12 @@ def _run(run: Run) -> dict[str, Any]:
         "signature": _lines(run.signature),
         **({"sub_model": run.sub_model} if run.sub_model else {}),
         "conversations": [
-            {"model": talk.model, **_system(talk.system), "turns": [_call(turn) for turn in talk.turns if turn.outcome]}
+            {
+                "model": talk.model,
+                **({"window": talk.window} if talk.window is not None else {}),
+                **_system(talk.system),
+                "turns": [_call(turn) for turn in talk.turns if turn.outcome],
+            }
             for talk in run.conversations
             if any(turn.outcome for turn in talk.turns)
         ],
@@ -105,7 +112,12 @@ def _read_run(data: Mapping[str, Any]) -> Run:
         _text(data["signature"]),
         str(data.get("sub_model", "")),
         [
-            Conversation(talk["model"], _text(talk.get("system", "")), [_read_call(turn) for turn in talk["turns"]])
+            Conversation(
+                talk["model"],
+                _text(talk.get("system", "")),
+                [_read_call(turn) for turn in talk["turns"]],
+                int(talk["window"]) if "window" in talk else None,
+            )
             for talk in data["conversations"]
         ],
         [Subcall(sub["model"], _text(sub.get("system", "")), _read_call(sub)) for sub in data["subcalls"]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.models._recorded import Call, Conversation, Failed, Run, Subcall
 from rlm_kernel.models.base import Completion, Message
@@ -89,7 +89,7 @@ class RunRecorder:
             call = Call(request.messages)
             self.run.subcalls.append(Subcall(model.name, request.system, call))
         else:
-            thread = following(self._threads, model.name, request) or self._begin(model.name, request)
+            thread = following(self._threads, model.name, request) or self._begin(model, request)
             call = Call(thread.new(request))
             thread.conversation.turns.append(call)
             thread.took(request)
@@ -103,17 +103,24 @@ class RunRecorder:
             thread.reply = reply.text
         return reply
 
-    def _begin(self, model: str, request: Request) -> Thread:
-        conversation = Conversation(model, request.system)
+    def _begin(self, model: Model, request: Request) -> Thread:
+        conversation = Conversation(model.name, request.system, window=getattr(model, "window", None))
         self.run.conversations.append(conversation)
         self._threads.append(Thread(conversation))
         return self._threads[-1]
 
 
 class _RecordedModel:
+    """What the model has beside the two verbs is had from it."""
+
     def __init__(self, model: Model, recorder: RunRecorder) -> None:
         self._model = model
         self._recorder = recorder
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._model, name)
 
     @property
     def name(self) -> str:

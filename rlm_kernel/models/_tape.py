@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from rlm_kernel.errors import AuthenticationError, DriftError, ModelError
+from rlm_kernel.errors import AuthenticationError, DriftError, ModelError, PromptTooLongError
 from rlm_kernel.models._drift import difference, masked, rendered, shared, shorten
 from rlm_kernel.models._recorder import Thread, following
 from rlm_kernel.models.base import Completion
@@ -22,6 +22,7 @@ __all__ = ["Tape", "raised"]
 
 _SHOWN = 3
 """Unused calls that are quoted."""
+_KINDS = {kind.__name__: kind for kind in (ModelError, AuthenticationError, PromptTooLongError)}
 
 
 class Tape:
@@ -45,6 +46,11 @@ class Tape:
     def sub_model(self) -> str:
         """The name of the run's sub-model; empty in a recording that does not say."""
         return (self._run or self._candidates[0]).sub_model
+
+    def window(self, model: str) -> int | None:
+        """Tokens that fit into a call of this model, where it said so itself."""
+        talks = (talk for run in self._candidates for talk in run.conversations if talk.model == model)
+        return next((talk.window for talk in talks if talk.window is not None), None)
 
     def answer(self, model: str, request: Request) -> Completion | Failed:
         """What was answered when `model` was asked this.
@@ -148,9 +154,9 @@ def raised(failure: Failed) -> ModelError:
     """The recorded failure as the error to raise."""
     if failure.type == "CancelledError":
         return ModelError("this call was cut short when it was recorded")
-    if failure.type == "AuthenticationError":
-        return AuthenticationError(failure.message)
-    return ModelError(failure.message if failure.type == "ModelError" else f"{failure.type}: {failure.message}")
+    if (kind := _KINDS.get(failure.type)) is not None:
+        return kind(failure.message)
+    return ModelError(f"{failure.type}: {failure.message}")
 
 
 def _opens(talk: Conversation, model: str, request: Request) -> bool:

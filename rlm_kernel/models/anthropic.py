@@ -42,6 +42,7 @@ class AnthropicModel:
         max_tokens: int = 16_000,
         max_retries: int = 4,
         timeout: float = 60.0,
+        window: int | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -53,12 +54,14 @@ class AnthropicModel:
             max_tokens: longest reply, thinking included, in tokens.
             max_retries: further attempts after a rate limit, an overload, a broken or stalled stream.
             timeout: longest silence between two pieces, in seconds.
+            window: tokens that fit into a call, of a model that the price list does not know.
             api_key: instead of `ANTHROPIC_API_KEY`.
             base_url: instead of `ANTHROPIC_BASE_URL`.
             extra: further fields of the request, as the API names them (`thinking`, `temperature`, …).
         """
-        positive(max_tokens=max_tokens, max_retries=max_retries, timeout=timeout)
-        self.name = name
+        window_ = 1 if window is None else window
+        positive(max_tokens=max_tokens, max_retries=max_retries, timeout=timeout, window=window_)
+        self.name, self.window = name, window
         self.max_tokens = max_tokens
         self.max_retries = max_retries
         self.timeout = timeout

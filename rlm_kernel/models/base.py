@@ -90,7 +90,8 @@ class Model(Protocol):
     A model may have more, all of it optional: `max_tokens: int`, the longest reply that it is asked for when a request
     does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
     when a budget is nearly used up; `sees: bool`, False for one that takes no images, which is then said before a run
-    that would show it some. A budget holds as far as a model keeps to `Request.max_tokens`.
+    that would show it some; `window: int | None`, the tokens that fit into a call, where the price list does not know
+    them. A budget holds as far as a model keeps to `Request.max_tokens`.
     """
 
     @property

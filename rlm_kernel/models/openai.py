@@ -42,6 +42,7 @@ class OpenAIModel:
         api_key: str | None = None,
         max_retries: int = 4,
         timeout: float = 60.0,
+        window: int | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """Set up without connecting.
@@ -52,10 +53,11 @@ class OpenAIModel:
             api_key: instead of `OPENAI_API_KEY`; only OpenAI itself insists on one.
             max_retries: further attempts after a rate limit, an overload, a broken or stalled stream.
             timeout: longest silence between two pieces, in seconds.
+            window: tokens that fit into a call, of a model that the price list does not know.
             extra: further fields of the request, as the API names them (`max_tokens`, `temperature`, …).
         """
-        positive(max_retries=max_retries, timeout=timeout)
-        self.name = name
+        positive(max_retries=max_retries, timeout=timeout, window=1 if window is None else window)
+        self.name, self.window = name, window
         self.max_retries = max_retries
         self.timeout = timeout
         self.extra = dict(extra or {})

@@ -165,6 +165,11 @@ class ReplayModel:
         """The same replay in the part of the run's sub-model."""
         return self.named(self._tape.sub_model or self.name)
 
+    @property
+    def window(self) -> int | None:
+        """As the recorded model's; see `Model`."""
+        return self._tape.window(self.name)
+
     def unused(self) -> str | None:
         """Which recorded calls were not asked for, in one line; None when all were."""
         return self._tape.unused()

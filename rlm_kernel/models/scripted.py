@@ -40,6 +40,7 @@ class ScriptedModel:
         sub: Sub | None = None,
         delay: float = 0.0,
         speed: float | None = None,
+        window: int | None = None,
     ) -> None:
         """Write the script.
 
@@ -50,8 +51,9 @@ class ScriptedModel:
             sub: answers `llm_query`: a text, or a function (or coroutine function) of the prompt.
             delay: seconds before each reply.
             speed: characters a second at which a reply to a root request streams in; None for all at once.
+            window: tokens that fit into a call; see `Model`.
         """
-        self.name = name
+        self.name, self.window = name, window
         self.requests: list[Request] = []
         """Every request, in the order they came."""
         self._replies = tuple(replies)

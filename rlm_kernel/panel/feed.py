@@ -30,7 +30,7 @@ class _Tally:
         self.usage, self.calls = Usage(), 0
         self.cost: float | None = None
 
-    def add(self, event: ev.ModelFinished | ev.SubcallFinished) -> None:
+    def add(self, event: ev.ModelFinished | ev.SubcallFinished | ev.Compacted) -> None:
         self.usage += event.usage
         if event.cost is not None:
             self.cost = (self.cost or 0.0) + event.cost
@@ -87,7 +87,7 @@ class Feed:
     def _output(self, event: ev.CellOutput) -> None:
         self._blocks.setdefault((event.run, event.cell), Blocks()).add(event.kind, event.text, event.data)
 
-    def _used(self, event: ev.ModelFinished) -> None:
+    def _used(self, event: ev.ModelFinished | ev.Compacted) -> None:
         self._tallies[event.run].add(event)
 
     def _subcall_started(self, event: ev.SubcallStarted) -> None:
@@ -267,16 +267,14 @@ class Feed:
 
 _CHANGES: dict[type[ev.Event], tuple[str, ...]] = {
     ev.RunStarted: ("head", "totals"),
-    ev.IterationStarted: ("line", "totals"),
+    **dict.fromkeys((ev.IterationStarted, ev.Compacted), ("line", "totals")),
     ev.ModelDelta: ("stream",),
     ev.ModelFinished: ("line", "body", "strip", "totals"),
     ev.CellStarted: ("line", "body", "strip", "cell"),
     ev.CellOutput: ("output",),
     ev.CellFinished: ("line", "strip", "cell", "variables"),
-    ev.SubcallStarted: ("calls", "totals"),
-    ev.SubcallFinished: ("calls", "totals"),
-    ev.ToolCallStarted: ("tools", "totals"),
-    ev.ToolCallFinished: ("tools", "totals"),
+    **dict.fromkeys((ev.SubcallStarted, ev.SubcallFinished), ("calls", "totals")),
+    **dict.fromkeys((ev.ToolCallStarted, ev.ToolCallFinished), ("tools", "totals")),
     ev.Note: ("body", "line"),
     ev.IterationFinished: ("line",),
     ev.Final: ("answer",),
@@ -291,6 +289,7 @@ _COUNTED: dict[type[ev.Event], Callable[[Feed, Any], None]] = {
     ev.CellStarted: Feed._cell_started,
     ev.CellOutput: Feed._output,
     ev.ModelFinished: Feed._used,
+    ev.Compacted: Feed._used,
     ev.SubcallStarted: Feed._subcall_started,
     ev.SubcallFinished: Feed._subcall_finished,
 }

@@ -15,6 +15,7 @@ from rlm_kernel.budget import Ledger
 from rlm_kernel.config import Options
 from rlm_kernel.direct import hint, message, tokens_of
 from rlm_kernel.errors import InputError
+from rlm_kernel.job import sandbox_of, task_of
 from rlm_kernel.models import resolve
 from rlm_kernel.models.base import Message, Model, Request
 from rlm_kernel.models.prices import window
@@ -23,7 +24,6 @@ from rlm_kernel.preflight.sheet import sheet
 from rlm_kernel.render.sheet import sheet_html, sheet_markdown, sheet_text
 from rlm_kernel.result import Shown
 from rlm_kernel.sandbox.base import isolation
-from rlm_kernel.session import sandbox_of, task_of
 from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 

@@ -5,25 +5,51 @@ A conversation only ever grows at its end, so that a provider can cache its begi
 
 from __future__ import annotations
 
+from rlm_kernel.prompt.compaction import (
+    excerpts,
+    shortened,
+    summary_call,
+    summary_message,
+    summary_notice,
+    transcript,
+)
 from rlm_kernel.prompt.direct import answer_of, direct_mend, direct_message, direct_system
-from rlm_kernel.prompt.excerpt import Excerpt, shortened
+from rlm_kernel.prompt.excerpt import Excerpt, clipped
+from rlm_kernel.prompt.follow_up import follow_up, told
 from rlm_kernel.prompt.reply import read_code
 from rlm_kernel.prompt.system import system_prompt
-from rlm_kernel.prompt.turns import CellReport, final_message, first_message, no_code, observation, status_line
+from rlm_kernel.prompt.turns import (
+    ACCEPTED,
+    CellReport,
+    final_message,
+    first_message,
+    no_code,
+    observation,
+    status_line,
+)
 
 __all__ = [
+    "ACCEPTED",
     "CellReport",
     "Excerpt",
     "answer_of",
+    "clipped",
     "direct_mend",
     "direct_message",
     "direct_system",
+    "excerpts",
     "final_message",
     "first_message",
+    "follow_up",
     "no_code",
     "observation",
     "read_code",
     "shortened",
     "status_line",
+    "summary_call",
+    "summary_message",
+    "summary_notice",
     "system_prompt",
+    "told",
+    "transcript",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Excerpt", "shortened"]
+__all__ = ["Excerpt", "clipped"]
 
 
-def shortened(text: str, limit: int) -> str:
+def clipped(text: str, limit: int) -> str:
     """A text of at most `limit` characters, else its head and tail."""
     excerpt = Excerpt(limit)
     excerpt.add(text)

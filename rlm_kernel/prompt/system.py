@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from rlm_kernel.events import Variable
 from rlm_kernel.figures import A_RUN, A_TURN
 from rlm_kernel.prompt.tools import tools_section
 from rlm_kernel.signature import Signature
 from rlm_kernel.task import Task
 
-__all__ = ["submit_call", "system_prompt"]
+__all__ = ["ANSWER", "VARIABLE", "facts", "submit_call", "system_prompt", "variable"]
+
+ANSWER = ("submit", "one_field", "fields", "instructions")
+"""The facts that tell how the answer is handed in."""
+VARIABLE = "variable "
+"""Before the name of a variable, where it is told what a model knows."""
 
 _SYSTEM = """\
 You answer a question about data that you cannot see. The data sits in the variables of a persistent Python REPL; you \
 write code that looks at it, searches, filters and computes, and you are shown what the code prints, and nothing else. \
 You may look at as much of the data as you like, but you see only what your code prints, and at most \
-{max_output_chars:,} characters a turn: print what you need, never everything.{figures}
+{max_output_chars} characters a turn: print what you need, never everything.{figures}
 
 How a turn goes: you think in a few words and write one or more fenced blocks tagged `repl`:
 
@@ -73,23 +79,28 @@ _NO_CHILDREN = """\
 
 def system_prompt(task: Task) -> str:
     """Everything that holds for the whole run."""
+    return _SYSTEM.format(**facts(task))
+
+
+def facts(task: Task) -> dict[str, str]:
+    """What the system prompt says of a task, by what it is about."""
     signature, options = task.signature, task.options
     fields = signature.outputs
-    return _SYSTEM.format(
-        max_output_chars=options.max_output_chars,
-        figures=_FIGURES.format(a_turn=A_TURN, a_run=A_RUN) if options.see else "",
-        children=_CHILDREN.format() if task.has_children else _NO_CHILDREN,
-        submit=submit_call(signature),
-        one_field=f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",
-        tools=tools_section(options),
-        network=_NETWORK.format(net=options.sandbox_net) if options.sandbox_net else "",
-        fields="\n".join(
+    return {
+        "max_output_chars": f"{options.max_output_chars:,}",
+        "children": _CHILDREN.format() if task.has_children else _NO_CHILDREN,
+        "submit": submit_call(signature),
+        "one_field": f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",
+        "figures": _FIGURES.format(a_turn=A_TURN, a_run=A_RUN) if options.see else "",
+        "tools": tools_section(options),
+        "network": _NETWORK.format(net=options.sandbox_net) if options.sandbox_net else "",
+        "fields": "\n".join(
             f"- `{f.name}`: {f.annotation}" + (f" ({f.description})" if f.description else "") for f in fields
         ),
-        instructions=f"\n{signature.instructions}\n" if signature.instructions else "",
-        max_iterations=options.max_iterations,
-        variables=_variables(task),
-    )
+        "instructions": f"\n{signature.instructions}\n" if signature.instructions else "",
+        "max_iterations": str(options.max_iterations),
+        "variables": _variables(task),
+    }
 
 
 def submit_call(signature: Signature) -> str:
@@ -102,11 +113,12 @@ def _variables(task: Task) -> str:
     if not task.variables:
         earlier = " SHOW_VARS() tells what the REPL holds from earlier questions." if not task.depth else ""
         return "\n".join([*lines, f"No variable was handed over.{earlier}"])
-    lines.append("The variables of the REPL:")
-    for v in task.variables:
-        lines.append(f"\n`{v.name}`: {v.type}" + (f", {v.size}" if v.size else ""))
-        if v.description:
-            lines.append(f"    {' '.join(v.description[:DESCRIPTION_CHARS].split())}")
-        if v.preview:
-            lines += [f"    {line}" for line in v.preview.splitlines()]
-    return "\n".join(lines)
+    return "\n".join([*lines, "The variables of the REPL:", *(f"\n{variable(v)}" for v in task.variables)])
+
+
+def variable(v: Variable) -> str:
+    """A variable as the model is told of it."""
+    lines = [f"`{v.name}`: {v.type}" + (f", {v.size}" if v.size else "")]
+    if v.description:
+        lines.append(f"    {' '.join(v.description[:DESCRIPTION_CHARS].split())}")
+    return "\n".join([*lines, *(f"    {line}" for line in v.preview.splitlines())])

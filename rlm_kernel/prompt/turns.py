@@ -12,7 +12,11 @@ from rlm_kernel.prompt.excerpt import Excerpt
 from rlm_kernel.prompt.system import submit_call
 from rlm_kernel.signature import Signature
 
-__all__ = ["CellReport", "final_message", "first_message", "no_code", "observation", "status_line"]
+__all__ = ["ACCEPTED", "CellReport", "final_message", "first_message", "no_code", "observation", "status_line"]
+
+ACCEPTED = "The answer was accepted."
+"""The status of a run that has answered."""
+_HISTORY = "`{}` lists the earlier questions of this session: dicts with run, question, signature, answer, stop_reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,13 @@ def first_message(question: str, status: str) -> str:
     return f"{question}\n\n[{status}]"
 
 
-def status_line(ledger: Ledger) -> str:
-    """Where the run stands, as the model is told: its turn, and what is left, which may differ from run to run."""
+def status_line(ledger: Ledger, history: str = "") -> str:
+    """Where the run stands, as the model is told: its turn, and what is left, which may differ from run to run.
+
+    Args:
+        ledger: of the run.
+        history: the variable with the earlier questions, where it is to be told of.
+    """
     limits = ledger.limits
     left = [f"{ledger.subcalls_left:,} of {ledger.subcalls_allowed:,} sub-calls"]
     if (usd := ledger.usd_left()) is not None:
@@ -45,7 +54,8 @@ def status_line(ledger: Ledger) -> str:
         left.append(f"{tokens:,} of {limits.tokens:,} tokens")
     if (seconds := ledger.seconds_left) is not None:
         left.append(f"{seconds:.0f} s")
-    return f"turn {ledger.iterations + 1} of {ledger.options.max_iterations}]\n[left: {'; '.join(left)}"
+    told = f"]\n[history: {_HISTORY.format(history)}" if history else ""
+    return f"turn {ledger.iterations + 1} of {ledger.options.max_iterations}]\n[left: {'; '.join(left)}{told}"
 
 
 def observation(reports: Sequence[CellReport], status: str, limit: int) -> str:

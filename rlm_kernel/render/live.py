@@ -129,7 +129,7 @@ class TextView:
                 first, *waiting.prose = _prose(t.iterations[-1], event.cells)
                 waiting.prose.insert(0, "")
                 return _wrapped(first, width)
-            case ev.Note():
+            case ev.Note() | ev.Compacted():
                 return paint("short", [f"note: {clip(event.text, 400)}"])
             case ev.IterationFinished():
                 return self._iteration(t.iterations[-1], waiting, event.at, width)

@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 from rlm_kernel.errors import TransferError
@@ -97,6 +98,7 @@ class FakeSandbox:
             # not from the cell's thread: until it runs a new thread bears its parent's ident, and would be interrupted
             channel.open()
             self._repl = Repl(self._namespace, channel)
+            self._namespace["__rlm__"] = SimpleNamespace(repl=self._repl)
         self._namespace.update(self._staged)
         self._staged.clear()
         self._repl.changes()

@@ -9,7 +9,7 @@ __all__ = ["bootstrap"]
 
 _GUEST = (
     *("__init__", "channel", "children", "copies", "describe", "inbox", "kernel"),
-    *("repl", "sealing", "streams", "tools", "tracebacks", "upload", "wire"),
+    *("repl", "saving", "sealing", "streams", "tools", "tracebacks", "upload", "wire"),
 )
 
 

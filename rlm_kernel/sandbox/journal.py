@@ -108,8 +108,7 @@ class Journal:
 
     async def spawn(self) -> Journal | None:
         """Another sandbox of the same kind, for a child run; None where there is none."""
-        spawn: Callable[[], Awaitable[Sandbox]] | None = getattr(self.inner, "spawn", None)
-        return Journal(await spawn()) if spawn is not None else None
+        return Journal(await self.inner.spawn()) if hasattr(self.inner, "spawn") else None
 
     # -- the five verbs ---------------------------------------------------------------------------------------
     async def put(self, variables: Mapping[str, Any]) -> None:
@@ -171,6 +170,10 @@ class Journal:
         for name in (*(v.name for v in result.changed), *result.removed):
             self._held.pop(name, None)
         return result
+
+    def stepped(self, values: Mapping[str, Callable[[], Any]] | None = None) -> None:
+        """The inner sandbox was used past this: for a cell that left all as it was, or to deliver these values."""
+        self._entries.append(_Ran("", "ok") if values is None else _Loaded(dict(values)))
 
     async def interrupt(self) -> None:
         """Stop the running cell."""

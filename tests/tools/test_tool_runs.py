@@ -14,6 +14,7 @@ import pytest
 
 from rlm_kernel import DataTool, InputError, Options, Signature, Trajectory, configure, tool
 from rlm_kernel import events as ev
+from rlm_kernel.job import Job
 from rlm_kernel.loop import Run
 from rlm_kernel.models import ScriptedModel
 from rlm_kernel.prompt import system_prompt
@@ -23,7 +24,7 @@ from rlm_kernel.sandbox import answers
 from rlm_kernel.sandbox.fake import FakeSandbox
 from rlm_kernel.sandbox.guest.tools import CARRIER
 from rlm_kernel.sandbox.journal import Journal
-from rlm_kernel.session import Job, Session
+from rlm_kernel.session import Session
 from rlm_kernel.task import Task
 from tests.helpers import Counting, Dying, Played, code, defaults_restored, in_loop, play, with_calls
 
@@ -326,7 +327,7 @@ def test_the_same_tools_are_not_sent_again() -> None:
         ([DONE], {}),
         sandbox=sandbox,
     )
-    assert [list(put) for put in sandbox.puts if put] == [[CARRIER], [CARRIER]]
+    assert [list(put) for put in sandbox.puts if CARRIER in put] == [[CARRIER], [CARRIER]]
     assert [bool(put[CARRIER]) for put in sandbox.puts if put] == [True, False]
 
 

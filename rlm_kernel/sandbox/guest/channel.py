@@ -54,7 +54,7 @@ class Channel:
 
     def revive(self) -> None:
         """Begin anew, in a copy of the process: the pump is gone, and so is who waited."""
-        # `with` takes a lock in one step; a condition's own way in is Python code, in which an interrupt can leave it locked
+        # `with` takes a lock in one step; a condition's own way in is Python code: an interrupt can leave it locked
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._new: dict[int, tuple[str, int]] = {}

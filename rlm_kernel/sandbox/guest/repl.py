@@ -6,12 +6,13 @@ in every kind of sandbox.
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from . import wire
+from . import saving, wire
 from .channel import Channel, HostError
 from .children import Children
 from .describe import describe
@@ -243,6 +244,15 @@ class Repl:
         self._tools, self._hidden = tools, {name: names[name] for name in tools if name in names}
         self._functions |= tools
         names.update(tools)
+
+    def save(self, skipped: Iterable[str], room: int) -> None:
+        """Send the variables to the host as bytes, but for those of these names; see `saving.save`."""
+        names = [name for name, value in self._first.items() if self._namespace.get(name) is value]
+        saving.save(self._namespace, self._functions, {*skipped, *names, *RESERVED, *_HIDDEN}, room, self._channel.call)
+
+    def load(self, specs: str) -> str:
+        """Make variables of bytes; tells as JSON which could not be made. See `saving.load`."""
+        return _Table(json.dumps(saving.load(self._namespace, self._functions, json.loads(specs))))
 
 
 def _imported(value: Any) -> bool:

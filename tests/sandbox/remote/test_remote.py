@@ -22,6 +22,7 @@ from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
 from rlm_kernel.sandbox.kernel import KernelSandbox
 from rlm_kernel.sandbox.remote.upload import PIECE
+from tests.helpers import code
 from tests.sandbox.lab import PATIENCE_SECONDS, Lab, lab, notebook
 
 
@@ -215,3 +216,16 @@ def test_a_run_from_start_to_end(away: KernelSandbox) -> None:
     assert (result.n, result.reply) == (1_000_000, "heard")
     assert "rlm_kernel adds nothing" in result.trajectory.isolation
     assert folders() == before
+
+
+def test_a_session_over_there_is_saved_and_loaded(away: KernelSandbox, tmp_path: Path) -> None:
+    """Its variables come back over the kernel's channels, in parts, and go out again."""
+    path = tmp_path / "s.rlm"
+    cell = "import numpy as np\na = np.arange(2_000_000)\ndef f(): return int(a.sum())\ngen = (i for i in a)"
+    replies = [code(cell), code("SUBMIT('made')"), code("SUBMIT(str(f()))")]
+    model = ScriptedModel(replies)
+    with RLM("-> answer", model=model, sub_model=model, sandbox=away) as rlm:
+        rlm("First?")
+        assert set(rlm.save(path).missing) == {"gen"}
+        assert rlm.load(path).variables == ("np", "a", "f")
+        assert rlm.ask("Second?").answer == "1999999000000"

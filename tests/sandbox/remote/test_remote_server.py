@@ -9,10 +9,10 @@ import pytest
 from rlm_kernel import configure
 from rlm_kernel.config import defaults
 from rlm_kernel.errors import InputError, SandboxError
+from rlm_kernel.job import sandbox_of
 from rlm_kernel.sandbox.kernel import KernelSandbox
 from rlm_kernel.sandbox.remote.providers import check_sandbox
 from rlm_kernel.sandbox.remote.server import TOKEN, JupyterServer
-from rlm_kernel.session import sandbox_of
 from tests.sandbox.lab import Lab, lab
 from tests.sandbox.remote.places import Relay, Server
 from tests.sandbox.remote.test_remote import folders

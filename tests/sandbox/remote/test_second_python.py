@@ -8,9 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlm_kernel import RLM, ScriptedModel
 from rlm_kernel.errors import TransferError
 from rlm_kernel.sandbox.kernel import KernelSandbox
 from rlm_kernel.sandbox.remote.providers import check_sandbox
+from tests.fakes.state import PLAIN, PLAIN_CHECK
+from tests.helpers import code
 from tests.sandbox.lab import Lab, lab, notebook
 
 
@@ -56,3 +59,18 @@ def test_what_it_lacks_is_named(bare: Lab) -> None:
     with pytest.raises(TransferError, match=r"variable 'twice' could not be loaded.* no module 'cloudpickle': install"):
         bare.put(twice=twice)
     assert bare.say("1") == "1"
+
+
+def test_its_session_is_saved_and_loaded(other_python: str, tmp_path: Path) -> None:
+    """With the functions of its REPL, which need nothing; a class needs cloudpickle there, and says so."""
+    model = ScriptedModel(
+        [code(PLAIN + "class C: pass"), code("SUBMIT('made')"), code(PLAIN_CHECK + "SUBMIT('as it was')")]
+    )
+    with RLM("-> answer", model=model, sub_model=model, sandbox=KernelSandbox(other_python)) as rlm:
+        rlm("First?")
+        kept = rlm.save(tmp_path / "s.rlm")
+        assert set(kept.missing) == {"gen", "C"}
+        assert kept.missing["C"] == "type: the class C needs cloudpickle, which is not installed here"
+        rlm.load(tmp_path / "s.rlm")
+        result = rlm("Second?")
+    assert result.answer == "as it was", result.trajectory.cells[0].text()
