@@ -218,7 +218,7 @@ def test_known_tokens_stay_a_true_bound() -> None:
     class Watched(Talking):
         async def complete(self, request: Request, on_delta: Any = None) -> Completion:
             run = rlm._session._active.run  # type: ignore[union-attr]
-            seen.append((request, run._talk.known))  # type: ignore[union-attr]
+            seen.append((request, run.talk.known))  # type: ignore[union-attr]
             return await super().complete(request, on_delta)
 
     seen: list[tuple[Request, tuple[int, int]]] = []

@@ -328,7 +328,7 @@ def test_the_same_tools_are_not_sent_again() -> None:
         sandbox=sandbox,
     )
     assert [list(put) for put in sandbox.puts if CARRIER in put] == [[CARRIER], [CARRIER]]
-    assert [bool(put[CARRIER]) for put in sandbox.puts if put] == [True, False]
+    assert [bool(put[CARRIER]) for put in sandbox.puts if CARRIER in put] == [True, False]
 
 
 def test_a_sandbox_that_is_started_anew_gets_the_tools_again() -> None:
