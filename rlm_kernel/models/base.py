@@ -57,9 +57,17 @@ class Completion:
     model: str
     """The name the provider answered under, or the name asked for."""
     usage: Usage = field(default_factory=Usage)
+    """Of all that the call took."""
     thinking: str = ""
     """All thinking blocks, joined; shown to the user, never sent back."""
     stop_reason: Literal["end", "max_tokens", "refusal"] = "end"
+    abandoned: tuple[Usage, ...] = ()
+    """What attempts took that came to nothing, each by itself, as far as the provider told. Part of `usage`."""
+
+    @property
+    def own_usage(self) -> Usage:
+        """Of the attempt that this reply came of."""
+        return self.usage - sum(self.abandoned, Usage())
 
 
 @runtime_checkable
