@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlm_kernel.asking import input_bound
 from rlm_kernel.models.base import Completion, Message, Request
 
 __all__ = ["Conversation"]
@@ -32,8 +33,13 @@ class Conversation:
     def replied(self, request: Request, completion: Completion) -> None:
         """Take the reply to `next`."""
         self._messages = [*request.messages, Message("assistant", completion.text)]
-        if total := completion.usage.total_tokens:
+        if total := completion.own_usage.total_tokens:
             self.known = len(self._messages), total
+
+    @property
+    def bound(self) -> int:
+        """As many tokens as all that was said can have at most."""
+        return input_bound(Request(tuple(self._messages), self.system), self.known)
 
     @property
     def last_reply(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Answer, Grant, ask, grant, most
+from rlm_kernel.asking import MESSAGE_TOKENS, Grant, ask, grant, most
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Standing, Tree
 from rlm_kernel.cells import Cells
@@ -109,7 +109,15 @@ class Run:
     async def _iterate(self, *, final: bool = False) -> None:
         self._guard.check()
         request = self._talk.next()
-        granted = await self._granted(request, final=final)
+        try:
+            granted = await self._granted(request, final=final)
+        except EndError:
+            if not final:
+                raise
+            held = self.task.options.max_output_chars + FINAL_TOKENS - MESSAGE_TOKENS
+            self._talk.unsent = prompt.within(self._talk.unsent, held)  # no token is shorter than a byte
+            request = self._talk.next()
+            granted = await self._granted(request, final=True)
         self.ledger.iterations += 1
         number = self.ledger.iterations
         self._emit(ev.IterationStarted, iteration=number, prompt=self._talk.unsent, final=final)
@@ -168,18 +176,20 @@ class Run:
         asking = asyncio.ensure_future(ask(self.model, request, self.ledger, on_delta, granted=granted))
         try:
             answer, _ = await self._guard.result(asyncio.gather(asking, self._starting))
+        except OverdrawnError as short:
+            raise EndError(short.reason, str(short)) from None
         finally:
             await settle(asking)
         if (news := self.sandbox.news) is not None:
             self.sandbox.news = None
             self._emit(ev.Note, iteration=number, text=str(news))
-        self._tell_unpriced(number, answer)
+        self._standing.tell_unpriced(number, answer)
         completion = answer.completion
         if completion.stop_reason == "refusal":
             raise ModelError(f"{completion.model} refused to go on: {completion.text[:200] or 'it gave no reason'}")
         self._talk.replied(request, completion)
         if self.ledger.limited:
-            self.ledger.hold(self._final_estimate(self._talk.known[1]))
+            self.ledger.hold(self._final_estimate(self._talk.bound))
         blocks = prompt.read_code(completion.text)
         self._emit(
             ev.ModelFinished,
@@ -193,15 +203,6 @@ class Run:
             cells=blocks,
         )
         return completion, blocks
-
-    def _tell_unpriced(self, number: int, answer: Answer) -> None:
-        """Say once that dollars cannot be limited."""
-        if number == 1 and self.task.options.budget is not None and answer.cost is None:
-            name = answer.completion.model
-            text = (
-                f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
-            )
-            self._emit(ev.Note, iteration=number, text=text)
 
     # -- the end ----------------------------------------------------------------------------------------------
     async def _conclude(self, reason: ev.StopReason, detail: str) -> NoReturn:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rlm_kernel import events as ev
+from rlm_kernel.asking import Answer
 from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
@@ -33,12 +34,14 @@ class Tree:
     Attributes:
         slots: for sub-calls at the same time.
         fatal: an error that has to end the question: a recording that does not fit.
+        unpriced: it was said that the price of a model is not known.
     """
 
     def __init__(self, models: Mapping[str | None, Model], options: Options) -> None:
         self.models = models
         self.slots = asyncio.Semaphore(options.max_concurrency)
         self.fatal: asyncio.Future[RLMError] = asyncio.get_running_loop().create_future()
+        self.unpriced = False
         self._children: defaultdict[int, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(options.max_children)
         )
@@ -108,6 +111,16 @@ class Standing:
             self.ledger.charge_subcalls(count)
         except OverdrawnError as error:
             raise RefusedError(str(error)) from None
+
+    def tell_unpriced(self, iteration: int, answer: Answer) -> None:
+        """Say once for the whole tree that dollars cannot be limited."""
+        if answer.cost is None and self.ledger.limits.usd is not None and not self.tree.unpriced:
+            self.tree.unpriced = True
+            name = answer.completion.model
+            text = (
+                f"the price of {name} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
+            )
+            self.emit(ev.Note, iteration=iteration, text=text)
 
     def next_batch(self) -> int:
         """A number for a batch, from 1."""

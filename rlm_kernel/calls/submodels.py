@@ -71,6 +71,7 @@ class SubModels:
                 try:
                     request = Request((Message("user", prompt),), kind="sub", cache=False)
                     answer = await ask(model, request, run.ledger)
+                    run.tell_unpriced(run.where[0], answer)
                 except OverdrawnError as error:
                     run.ledger.refuse(error.reason, str(error))
                     call.error = str(error)

@@ -20,6 +20,7 @@ _MAX_RUN = 12
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{4,}")
 _LEFT = re.compile(r"^\[left: .*\]", re.MULTILINE)
+_SHORT = re.compile(r"the next call may \w+ [^\n]{1,80} free for it")
 _WIDTH = 100
 _CONTEXT = 2
 _LOOK_AHEAD = 200
@@ -28,7 +29,8 @@ _LOOK_AHEAD = 200
 
 def mask(text: str) -> str:
     """`text` without what differs from run to run by nature: addresses of objects, what is left of limits."""
-    return _LEFT.sub("[left: …]", _ADDRESS.sub("0x…", text))
+    text = _LEFT.sub("[left: …]", _ADDRESS.sub("0x…", text))
+    return _SHORT.sub("the next call may take more than is free for it", text)
 
 
 def masked(system: str, messages: Iterable[Message]) -> tuple[str, ...]:

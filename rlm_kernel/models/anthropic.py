@@ -57,7 +57,7 @@ class AnthropicModel:
             api_key: instead of `ANTHROPIC_API_KEY`.
             base_url: instead of `ANTHROPIC_BASE_URL`.
             extra: further fields of the request, as the API names them (`thinking`, `temperature`, …). A budget does
-                not count what the provider adds to the input because of them (`tools`).
+                not know what they add to the input (`tools`) or to the price (`speed`).
         """
         positive(max_tokens=max_tokens, max_retries=max_retries, timeout=timeout)
         self.name = name
@@ -98,9 +98,7 @@ class AnthropicModel:
         extra = fields.pop("extra_body", {})
         body = {**fields, **extra}
         known: dict[str, Any] = {name: value for name, value in body.items() if name in Known.__annotations__}
-        counted = await once(
-            lambda: client.messages.count_tokens(**known), self._service(client), self.max_retries
-        )
+        counted = await once(lambda: client.messages.count_tokens(**known), self._service(client), self.max_retries)
         return counted.input_tokens
 
     async def close(self) -> None:
@@ -127,9 +125,7 @@ class AnthropicModel:
             raise AuthenticationError(f"no key for '{self.name}': set {KEY} in this kernel's environment")
         return client
 
-    async def _stream(
-        self, client: anthropic.AsyncAnthropic, request: Request
-    ) -> AsyncGenerator[Piece, None]:
+    async def _stream(self, client: anthropic.AsyncAnthropic, request: Request) -> AsyncGenerator[Piece, None]:
         completion = None
         async with client.messages.stream(**self._fields(request)) as stream:
             async for event in stream:
@@ -178,7 +174,9 @@ def _fitting(extra: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
     The API refuses a budget for thinking below `LEAST_THINKING`, and one that leaves nothing for the reply.
     """
     thinking = extra.get("thinking")
-    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if not isinstance(thinking, dict):
+        return extra
+    budget = thinking.get("budget_tokens")
     if not isinstance(budget, int) or budget < longest:
         return extra
     half = longest // 2

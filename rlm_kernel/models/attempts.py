@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from rlm_kernel.errors import ModelError
+from rlm_kernel.errors import RLMError
 from rlm_kernel.usage import Usage
 
 __all__ = ["METER", "PACE", "Meter", "Pace", "Turn", "unpaced"]
@@ -33,7 +33,7 @@ class Meter(Protocol):
 class Turn(Protocol):
     """Leave for one attempt."""
 
-    def refused(self, error: ModelError, wait: float | None) -> None:
+    def refused(self, error: RLMError, wait: float | None) -> None:
         """The provider wants fewer calls.
 
         Args:
@@ -60,7 +60,7 @@ PACE: ContextVar[Pace | None] = ContextVar("PACE", default=None)
 
 
 class _Unpaced:
-    def refused(self, error: ModelError, wait: float | None) -> None:
+    def refused(self, error: RLMError, wait: float | None) -> None:
         """Nobody is told."""
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from rlm_kernel.events import StopReason
 from rlm_kernel.usage import Usage
 
-__all__ = ["Completion", "Delta", "Message", "Model", "OnDelta", "Request", "Usage"]
+__all__ = ["Completion", "Delta", "Message", "Model", "OnDelta", "Refused", "Request", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,24 @@ class Completion:
         return self.usage - sum(self.abandoned, Usage())
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call that was not made, since what it might have taken was not left."""
+
+    limit: StopReason
+    text: str
+    """A line about it."""
+
+
 @runtime_checkable
 class Model(Protocol):
     """A language model. Implement it to bring your own; `rlm_kernel.models` has the adapters that ship.
 
     A model may have more, all of it optional: `max_tokens: int`, the longest reply that it is asked for when a request
     does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
-    when a budget is nearly used up. A budget holds as far as a model keeps to `Request.max_tokens`.
+    when a budget is nearly used up; `attempts.METER`, told what attempts took that came to nothing. A recording wants
+    to know which calls a budget forbade, `refused(request, Refused)`, and a replay knows: `remembered(request)`.
+    A budget holds as far as a model keeps to `Request.max_tokens`.
     """
 
     @property

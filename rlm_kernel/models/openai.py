@@ -137,7 +137,6 @@ class OpenAIModel:
         if ended is not None:
             yield Completion("".join(text), model, usage, "".join(thinking), _STOP.get(ended, "end"))
 
-
     def _limit(self, client: openai.AsyncOpenAI, request: Request) -> dict[str, int]:
         """The longest reply, if anybody has said one, under the name that the server knows."""
         said = [limit for limit in (self.max_tokens, request.max_tokens) if limit is not None]

@@ -5,7 +5,7 @@ A conversation only ever grows at its end, so that a provider can cache its begi
 
 from __future__ import annotations
 
-from rlm_kernel.prompt.excerpt import Excerpt
+from rlm_kernel.prompt.excerpt import Excerpt, within
 from rlm_kernel.prompt.reply import read_code
 from rlm_kernel.prompt.system import system_prompt
 from rlm_kernel.prompt.turns import CellReport, final_message, first_message, no_code, observation, status_line
@@ -20,4 +20,5 @@ __all__ = [
     "read_code",
     "status_line",
     "system_prompt",
+    "within",
 ]

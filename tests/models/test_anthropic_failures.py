@@ -178,7 +178,7 @@ def test_who_asks_is_told_what_attempts_took_and_may_forbid_more() -> None:
     """A budget cannot pay for a reply again and again; then it is over, with a word why."""
     with FakeProvider(anthropic("first").first(4, "cut")) as provider:
         meter = Meter(1)
-        with pytest.raises(ModelError, match="broke off.*the budget has too little left to ask again$"):
+        with pytest.raises(ModelError, match=r"broke off.*the budget has too little left to ask again$"):
             metered(meter, model(provider))
 
     assert len(provider.requests) == 2

@@ -69,9 +69,7 @@ def test_extra_fields_and_odd_text_are_sent() -> None:
     assert body["messages"] == [{"role": "user", "content": "a\ufffdb"}]
 
 
-@pytest.mark.parametrize(
-    ("own", "asked", "sent"), [(None, 7, 7), (99, None, 99), (99, 7, 7), (99, 1000, 99)]
-)
+@pytest.mark.parametrize(("own", "asked", "sent"), [(None, 7, 7), (99, None, 99), (99, 7, 7), (99, 1000, 99)])
 def test_the_longest_reply_is_sent_when_somebody_says_it(own: int | None, asked: int | None, sent: int) -> None:
     """Under the name that servers other than OpenAI's know; the shorter of the two limits holds."""
     with FakeProvider(openai("ok")) as provider:
