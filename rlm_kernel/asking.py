@@ -124,8 +124,8 @@ async def grant(
         output = longest
         while True:
             estimate = most(model, tokens, output, cache=request.cache)
-            after = then(tokens + output) if then is not None else Estimate()
-            if (short := ledger.short_of(estimate + after, last=last)) is None:
+            wanted = estimate if then is None else estimate + then(tokens + output)
+            if (short := ledger.short_of(wanted, last=last)) is None:
                 return Grant(estimate, output, last, tokens)
             if output <= LEAST_OUTPUT:
                 break

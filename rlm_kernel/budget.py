@@ -125,17 +125,17 @@ class Ledger:
     def _short(self, wanted: Estimate, busy: Estimate, *, held: bool) -> tuple[StopReason, str] | None:
         kept = (self._held if held else Estimate()) + self._committed + busy
         if (limit := self.limits.tokens) is not None:
-            left = limit - self.usage.total_tokens - kept.tokens
+            left = max(0, limit - self.usage.total_tokens - kept.tokens)
             if wanted.tokens > left:
-                free_tokens = f"{max(0, left):,} of {limit:,} are free for it"
+                free_tokens = f"{left:,} of {limit:,} are free for it"
                 return "max_tokens", f"the next call may take {wanted.tokens:,} tokens, and {free_tokens}"
         if (usd := self.limits.usd) is not None:
-            free = usd - self.cost - (kept.usd or 0.0)
+            free = max(0.0, usd - self.cost - (kept.usd or 0.0))
             if wanted.usd is None:  # whoever answers may have a price all the same, which is known when it has
                 return ("budget", f"${self.cost:.4f} of ${usd:.4f} were spent") if self.cost > usd + _EPSILON else None
             if wanted.usd > free + _EPSILON:
                 return "budget", (
-                    f"the next call may cost ${wanted.usd:.4f}, and ${max(0.0, free):.4f} of ${usd:.4f} are free for it"
+                    f"the next call may cost ${wanted.usd:.4f}, and ${free:.4f} of ${usd:.4f} are free for it"
                 )
         return None
 
