@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rlm_kernel import events as ev
 from rlm_kernel.asking import Answer
 from rlm_kernel.budget import Ledger, OverdrawnError
+from rlm_kernel.calls.limiter import Limiter
 from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
 from rlm_kernel.models.base import Model
@@ -32,7 +33,8 @@ class Tree:
         options: the outermost run's.
 
     Attributes:
-        slots: for sub-calls at the same time.
+        slots: for sub-calls at the same time, also those that wait for the budget or for their provider.
+        limiter: says which of them may ask it.
         fatal: an error that has to end the question: a recording that does not fit.
         unpriced: it was said that the price of a model is not known.
     """
@@ -40,6 +42,7 @@ class Tree:
     def __init__(self, models: Mapping[str | None, Model], options: Options) -> None:
         self.models = models
         self.slots = asyncio.Semaphore(options.max_concurrency)
+        self.limiter = Limiter(options.max_concurrency)
         self.fatal: asyncio.Future[RLMError] = asyncio.get_running_loop().create_future()
         self.unpriced = False
         self._children: defaultdict[int, asyncio.Semaphore] = defaultdict(

@@ -229,9 +229,9 @@ def test_a_run_that_was_forbidden_to_begin_is_remembered(path: Path) -> None:
     recorder.wrap(ScriptedModel([])).refused(FIRST, Refused("max_tokens", "no"))  # type: ignore[attr-defined]
     recorder.save()
 
-    again = replay(path)
-    assert "-x has 3 rows\n+x has 5 rows\n" in drift(replay(path), request("x has 5 rows"))
-    assert forbidden(again, request("x has 5 rows"), FIRST, FIRST) == [None, "no", None]
+    again, other = replay(path), request(FIRST.messages[0].content.replace("3", "5"))
+    assert "-x has 3 rows\n+x has 5 rows\n" in drift(replay(path), other)
+    assert forbidden(again, other, FIRST, FIRST) == [None, "no", None]
     assert again.unused() is None
 
 
