@@ -6,19 +6,24 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.budget import Estimate, Ledger, OverdrawnError, Reservation
 from rlm_kernel.config import Options
 from rlm_kernel.errors import ModelError, RLMError
+from rlm_kernel.events import StopReason
 from rlm_kernel.figures import A_TURN
-from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Request
+from rlm_kernel.models.attempts import METER
+from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Refused, Request
 from rlm_kernel.models.prices import ceiling, cost
 from rlm_kernel.usage import Usage
 
 __all__ = [
     "BYTES_PER_TOKEN",
+    "CHARS_PER_TOKEN",
     "FINAL_OUTPUT",
+    "FINAL_TOKENS",
     "IMAGE_TOKENS",
     "LEAST_OUTPUT",
+    "MESSAGE_TOKENS",
     "UNPRICED",
     "Answer",
     "Grant",
@@ -118,6 +123,8 @@ class Grant:
     """Of the reply."""
     last: bool = False
     """It is the call that something was held back for."""
+    tokens: int | None = None
+    """Of the input, at most; None where nothing is limited."""
 
 
 async def grant(
@@ -140,9 +147,12 @@ async def grant(
         last: it is the call that something was held back for.
 
     Raises:
-        OverdrawnError: too little is left.
-        RLMError: the model was asked how many tokens it is, and failed.
+        OverdrawnError: too little is left. In a replay: it was, and that alone counts, since nothing is paid for.
     """
+    if (remembered := getattr(model, "remembered", None)) is not None:
+        if (refused := remembered(request)) is not None:
+            raise OverdrawnError(refused.limit, refused.text)
+        return Grant(Estimate(), request.max_tokens, last)
     if not ledger.limited:
         return Grant(Estimate(), request.max_tokens, last)
     longest = request.max_tokens or getattr(model, "max_tokens", None) or MAX_OUTPUT
@@ -152,15 +162,33 @@ async def grant(
         output = longest
         while True:
             estimate = most(model, tokens, output, cache=request.cache)
-            after = then(tokens + output) if then is not None else Estimate()
-            if (short := ledger.short_of(estimate + after, last=last)) is None:
-                return Grant(estimate, output, last)
+            wanted = estimate if then is None else estimate + then(tokens + output)
+            if (short := ledger.short_of(wanted, last=last)) is None:
+                return Grant(estimate, output, last, tokens)
             if output <= LEAST_OUTPUT:
                 break
             output = max(LEAST_OUTPUT, output // 2)
-        if count is None:
-            raise OverdrawnError(*short)
-        tokens, count = min(tokens, await count(request)), None  # the exact number takes a request of its own
+        exact = await _counted(count, request)  # takes a request of its own, so only now
+        if exact is None or exact >= tokens:
+            raise _overdrawn(model, request, short)
+        tokens, count = exact, None
+
+
+async def _counted(count: Callable[[Request], Awaitable[int]] | None, request: Request) -> int | None:
+    """Tokens of the input, where the model can tell: not every server that speaks its language does."""
+    if count is None:
+        return None
+    try:
+        return await count(request)
+    except Exception:  # noqa: BLE001 - the user's own model may raise anything; the bound is known all the same
+        return None
+
+
+def _overdrawn(model: Model, request: Request, short: tuple[StopReason, str]) -> OverdrawnError:
+    """The error, of which a recording takes note."""
+    if (refused := getattr(model, "refused", None)) is not None:
+        refused(request, Refused(*short))
+    return OverdrawnError(*short)
 
 
 async def ask(
@@ -182,30 +210,76 @@ async def ask(
     while True:
         found = granted or await grant(model, request, ledger)
         try:
-            async with ledger.reserved(found.estimate, last=found.last):
-                return await _settled(model, replace(request, max_tokens=found.max_tokens), ledger, on_delta)
-        except OverdrawnError:  # others took it meanwhile: a shorter reply may still fit
+            async with ledger.reserved(found.estimate, last=found.last) as reservation:
+                return await _settled(model, request, ledger, on_delta, _Bill(model.name, found, reservation))
+        except OverdrawnError as short:  # others took it meanwhile: a shorter reply may still fit
             if granted is not None:
-                raise
+                raise _overdrawn(model, request, (short.reason, str(short))) from None
 
 
-async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnDelta | None) -> Answer:
-    received = 0
+class _Bill:
+    """What a call takes, however it ends; see `models.attempts.Meter`."""
 
-    def count(delta: Delta) -> None:
-        nonlocal received
-        received += len(delta.text.encode("utf-8", "surrogatepass"))
+    def __init__(self, model: str, granted: Grant, reservation: Reservation) -> None:
+        self.granted = granted
+        self._model, self._reservation = model, reservation
+        self._gone: list[Usage] = []
+        self._told, self._received = Usage(), 0
+
+    def took(self, usage: Usage) -> None:
+        self._told = usage
+
+    def abandoned(self, usage: Usage) -> bool:
+        """The next attempt may take as much as was reserved for this one, so what this one took comes on top."""
+        self._gone.append(usage)
+        self._told, self._received = Usage(), 0
+        return self._reservation.extend(Estimate(usage.total_tokens, cost(usage, self._model)))
+
+    def received(self, delta: Delta) -> None:
+        self._received += len(delta.text.encode("utf-8", "surrogatepass"))
+
+    def broken_off(self, request: Request) -> list[Usage]:
+        """What each attempt took of a call that came to nothing: what was told, and what had arrived by then."""
+        usage = self._told
+        if self._received:
+            said, heard = self.granted, self._received // BYTES_PER_TOKEN
+            if not usage.total_tokens:
+                bound = input_bound(request) // BYTES_PER_TOKEN
+                usage = Usage(bound if said.tokens is None else min(bound, said.tokens))
+            heard = heard if said.max_tokens is None else min(heard, said.max_tokens)
+            usage = replace(usage, output_tokens=max(usage.output_tokens, heard))
+        return [*self._gone, usage]
+
+
+async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnDelta | None, bill: _Bill) -> Answer:
+    def hear(delta: Delta) -> None:
+        bill.received(delta)
         if on_delta is not None:
             on_delta(delta)
 
     started = time.monotonic()
+    asked = replace(request, max_tokens=bill.granted.max_tokens)
+    token = METER.set(bill)
     try:
-        completion = await complete(model, request, count if on_delta is not None or ledger.limited else None)
+        completion = await complete(model, asked, hear if on_delta is not None or ledger.limited else None)
     except BaseException:  # broken off, even: what had come by then is paid for
-        if received:
-            usage = Usage(input_bound(request) // BYTES_PER_TOKEN, received // BYTES_PER_TOKEN)
+        for usage in bill.broken_off(request):
             ledger.settle(usage, cost(usage, model.name))
         raise
-    price = cost(completion.usage, completion.model)
+    finally:
+        METER.reset(token)
+    price = _price(completion, model.name)
     ledger.settle(completion.usage, price)
     return Answer(completion, price, time.monotonic() - started)
+
+
+def _price(completion: Completion, asked: str) -> float | None:
+    """USD of a call with all its attempts; by the name that the provider answered under, or the name asked for."""
+    total = 0.0
+    for usage in (completion.own_usage, *completion.abandoned):
+        price = cost(usage, completion.model)
+        price = cost(usage, asked) if price is None else price
+        if price is None:
+            return None
+        total += price
+    return total

@@ -11,60 +11,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from rlm_kernel.config import Options
 from rlm_kernel.events import StopReason
+from rlm_kernel.limits import Estimate, Limits, OverdrawnError
 from rlm_kernel.usage import Usage
 
-__all__ = ["Estimate", "Ledger", "Limits", "OverdrawnError"]
+__all__ = ["Estimate", "Ledger", "Limits", "OverdrawnError", "Reservation"]
 
 CHILDREN_SHARE = 0.9
 """Of what is left, for all the children that wait together; the rest is the asking run's."""
 _EPSILON = 1e-9
 """Dollars: sums of the same numbers in another order differ by less."""
-
-
-class OverdrawnError(Exception):
-    """More was asked for than is left; nothing was charged. The text is for the model.
-
-    Attributes:
-        reason: the limit that was reached.
-    """
-
-    def __init__(self, reason: StopReason, text: str) -> None:
-        super().__init__(text)
-        self.reason: StopReason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a run and all runs below it may spend together; None where there is no limit."""
-
-    usd: float | None = None
-    tokens: int | None = None
-    """Of all four kinds together."""
-    calls: int | None = None
-    """Sub-calls; a child run counts as one, and those it makes count too."""
-    seconds: float | None = None
-
-    @classmethod
-    def of(cls, options: Options) -> Limits:
-        """Those of the outermost run."""
-        return cls(options.budget, options.max_tokens, options.max_llm_calls, options.timeout)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The most that a call can take."""
-
-    tokens: int = 0
-    usd: float | None = 0.0
-    """None when the price is not known: then dollars cannot be limited."""
-
-    def __add__(self, other: Estimate) -> Estimate:
-        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
-        return Estimate(self.tokens + other.tokens, usd)
 
 
 class Ledger:
@@ -102,7 +60,11 @@ class Ledger:
         self.iterations = self.errors = self.subcalls = 0
         self.usage, self.cost, self.unpriced = Usage(), 0.0, False
         self.refused: tuple[StopReason, str] | None = None
-        self._reserved: list[Estimate] = []
+        self._busy = Estimate()
+        """Of the calls that are being made."""
+        self._busy_calls = 0
+        self._committed = Estimate()
+        """Of what goes on whether or not anybody waits for it."""
         self._held = Estimate()
         self._below: list[Ledger] = []
         self._released = asyncio.Event()
@@ -130,7 +92,7 @@ class Ledger:
         self._held = estimate
 
     @asynccontextmanager
-    async def reserved(self, estimate: Estimate, *, last: bool = False) -> AsyncIterator[None]:
+    async def reserved(self, estimate: Estimate, *, last: bool = False) -> AsyncIterator[Reservation]:
         """Reserve for the length of one call, waiting for other calls to end where all that is left is reserved.
 
         Args:
@@ -140,21 +102,17 @@ class Ledger:
         Raises:
             OverdrawnError: it would not fit even if no other call were being made.
         """
-        while True:
+        reservation = Reservation(self, last=last)
+        while not reservation.extend(estimate):
             if short := self.short_of(estimate, last=last):
                 raise OverdrawnError(*short)
-            if not any(a._short(estimate, a._busy, held=not (last and a is self)) for a in self._lineage()):
-                break
             released = self._top._released
             released.clear()
             await released.wait()
-        for account in self._lineage():
-            account._reserved.append(estimate)
         try:
-            yield
+            yield reservation
         finally:
-            for account in self._lineage():
-                account._reserved.remove(estimate)
+            reservation.release()
             self._top._released.set()
 
     def short_of(self, estimate: Estimate, *, last: bool = False) -> tuple[StopReason, str] | None:
@@ -164,22 +122,20 @@ class Ledger:
                 return short
         return None
 
-    @property
-    def _busy(self) -> Estimate:
-        return sum(self._reserved, Estimate())
-
     def _short(self, wanted: Estimate, busy: Estimate, *, held: bool) -> tuple[StopReason, str] | None:
-        kept = (self._held if held else Estimate()) + busy
+        kept = (self._held if held else Estimate()) + self._committed + busy
         if (limit := self.limits.tokens) is not None:
-            left = limit - self.usage.total_tokens - kept.tokens
+            left = max(0, limit - self.usage.total_tokens - kept.tokens)
             if wanted.tokens > left:
-                free_tokens = f"{max(0, left):,} of {limit:,} are free for it"
+                free_tokens = f"{left:,} of {limit:,} are free for it"
                 return "max_tokens", f"the next call may take {wanted.tokens:,} tokens, and {free_tokens}"
-        if (usd := self.limits.usd) is not None and wanted.usd is not None:
-            free = usd - self.cost - (kept.usd or 0.0)
+        if (usd := self.limits.usd) is not None:
+            free = max(0.0, usd - self.cost - (kept.usd or 0.0))
+            if wanted.usd is None:  # whoever answers may have a price all the same, which is known when it has
+                return ("budget", f"${self.cost:.4f} of ${usd:.4f} were spent") if self.cost > usd + _EPSILON else None
             if wanted.usd > free + _EPSILON:
                 return "budget", (
-                    f"the next call may cost ${wanted.usd:.4f}, and ${max(0.0, free):.4f} of ${usd:.4f} are free for it"
+                    f"the next call may cost ${wanted.usd:.4f}, and ${free:.4f} of ${usd:.4f} are free for it"
                 )
         return None
 
@@ -249,7 +205,8 @@ class Ledger:
             waiting: how many children of the same call have not begun, this one included: each gets as much.
             at_once: how many of them run at the same time; the others have to wait for time that is theirs too.
         """
-        kept = self._held + self._busy
+        below = sum((b._busy + b._committed for b in self._below), Estimate())  # which is part of what they were given
+        kept = self._held + self._busy + self._committed - below
         share = CHILDREN_SHARE / waiting
         usd = tokens = None
         if self.limits.usd is not None:
@@ -295,3 +252,31 @@ class Ledger:
         if self.iterations >= options.max_iterations:
             return "max_iterations", f"all {options.max_iterations} iterations were used"
         return None
+
+
+class Reservation:
+    """What is reserved for one call, in its run's account and in those above. Made by `Ledger.reserved`."""
+
+    def __init__(self, ledger: Ledger, *, last: bool) -> None:
+        self._ledger, self._last = ledger, last
+        self._estimate: Estimate | None = None
+
+    def extend(self, estimate: Estimate) -> bool:
+        """Reserve this too, if it can be done without waiting. Whether it could."""
+        accounts = list(self._ledger._lineage())
+        if any(a._short(estimate, a._busy, held=not (self._last and a is self._ledger)) for a in accounts):
+            return False
+        for account in accounts:
+            account._busy_calls += self._estimate is None
+            account._busy += estimate
+        self._estimate = estimate if self._estimate is None else self._estimate + estimate
+        return True
+
+    def release(self) -> None:
+        """The call has ended."""
+        if self._estimate is not None:
+            for account in self._ledger._lineage():
+                account._busy_calls -= 1
+                # exactly nothing when there is nothing: sums of dollars in another order differ a little
+                account._busy = account._busy - self._estimate if account._busy_calls else Estimate()
+            self._estimate = None

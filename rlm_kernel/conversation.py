@@ -61,7 +61,7 @@ class Conversation:
         """Take the reply to `next`."""
         self.messages = (*request.messages, Message("assistant", completion.text))
         self.replies += 1
-        usage = completion.usage
+        usage = completion.own_usage
         if total := usage.total_tokens:
             self.known = len(self.messages), total
             if self.replies == 1:

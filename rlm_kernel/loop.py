@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
 from rlm_kernel.asking import Grant, ask
-from rlm_kernel.budget import Ledger
+from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Child, ChildRun, Standing, Tree
 from rlm_kernel.cells import Cells
 from rlm_kernel.compaction import Compactor
@@ -156,9 +156,8 @@ class Run:
         except EndError as end:
             self._observe(number, end.reports, completion)
             raise
-        failed = not reports or any(r.status not in ("ok", "submitted") for r in reports)
-        repeated = completion.text == before
-        self.ledger.errors = self.ledger.errors + 1 if failed or repeated else 0
+        failed, repeated = not all(r.status in ("ok", "submitted") for r in reports), completion.text == before
+        self.ledger.errors = self.ledger.errors + 1 if failed or repeated or not reports else 0
         self._observe(number, reports, completion, repeated=repeated)
 
     def _tell_first(self) -> None:
@@ -205,6 +204,8 @@ class Run:
         asking = asyncio.ensure_future(ask(self.model, request, self.ledger, on_delta, granted=granted))
         try:
             answer, _ = await self._guard.result(asyncio.gather(asking, self._starting))
+        except OverdrawnError as short:
+            raise EndError(short.reason, str(short)) from None
         finally:
             await settle(asking)
         if (news := self.sandbox.news) is not None:

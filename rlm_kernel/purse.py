@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlm_kernel import prompt
-from rlm_kernel.asking import FINAL_OUTPUT, Grant, grant, last_call
+from rlm_kernel.asking import (
+    CHARS_PER_TOKEN,
+    FINAL_OUTPUT,
+    FINAL_TOKENS,
+    MESSAGE_TOKENS,
+    Grant,
+    grant,
+    last_call,
+)
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.guard import EndError
 from rlm_kernel.models.base import Model, Request
 
 __all__ = ["Purse"]
-
-SHORT_CHARS = 4_000
-"""Of the message before the last call, where more would be too dear."""
 
 
 class Purse:
@@ -60,11 +65,12 @@ class Purse:
         """Add the call for the last answer to the message that is to be sent, which is cut short if it has to be."""
         seen = talk.unsent
         talk.unsent = f"{seen}\n\n{ask}"
-        if len(seen) > SHORT_CHARS:
-            try:
-                await self.last(talk, talk.next())
-            except OverdrawnError:
-                talk.unsent = f"{prompt.clipped(seen, SHORT_CHARS)}\n\n{ask}"
+        try:
+            await self.last(talk, talk.next())
+        except OverdrawnError:
+            held = self._ledger.options.max_output_chars // CHARS_PER_TOKEN + FINAL_TOKENS - MESSAGE_TOKENS
+            room = held - len(ask.encode("utf-8", "surrogatepass")) - 2  # no token is shorter than a byte
+            talk.unsent = f"{prompt.within(seen, max(0, room))}\n\n{ask}"
 
     def hold(self, talk: Conversation) -> None:
         """Keep back from now on what the last answer can take."""

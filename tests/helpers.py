@@ -203,15 +203,19 @@ def play(
     on: Callable[[Run, ev.Event], None] | None = None,
     hang: Sequence[int] = (),
     namespace: Mapping[str, Any] | None = None,
+    name: str = "scripted",
+    wrap: Callable[[Model], Model] | None = None,
     **options: Any,
 ) -> Played:
     """One run of the loop with scripted replies, in a fake sandbox unless another is given.
 
-    `on` is called with every event and may stop the run; `hang` are the model calls that never return.
+    `on` is called with every event and may stop the run; `hang` are the model calls that never return; `name` is the
+    model's, which has a price or not; `wrap` puts something around it, or in its place.
     """
     given = dict(variables or {})
-    scripted = ScriptedModel(list(replies), sub=sub)
+    scripted = ScriptedModel(list(replies), sub=sub, name=name)
     model: Model = Hanging(scripted, *hang) if hang else scripted
+    model = wrap(model) if wrap is not None else model
     played = Played(scripted, FakeSandbox() if sandbox is None else sandbox)
 
     async def main() -> None:

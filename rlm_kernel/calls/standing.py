@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rlm_kernel import events as ev
 from rlm_kernel.asking import UNPRICED, Answer
 from rlm_kernel.budget import Ledger, OverdrawnError
+from rlm_kernel.calls.limiter import Limiter
 from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
 from rlm_kernel.models.base import Model
@@ -33,7 +34,8 @@ class Tree:
         options: the outermost run's.
 
     Attributes:
-        slots: for sub-calls at the same time.
+        slots: for sub-calls at the same time, also those that wait for the budget or for their provider.
+        limiter: says which of them may ask it.
         tools: what the code may call.
         workers: where they run.
         tool_slots: for calls of them at the same time.
@@ -46,6 +48,7 @@ class Tree:
     def __init__(self, models: Mapping[str | None, Model], options: Options) -> None:
         self.models = models
         self.slots = asyncio.Semaphore(options.max_concurrency)
+        self.limiter = Limiter(options.max_concurrency)
         self.tools, self.workers = options.tools, Workers()
         self.tool_slots, self.large_calls = asyncio.Semaphore(options.max_concurrency), asyncio.Semaphore(2)
         self.tool_calls = 0

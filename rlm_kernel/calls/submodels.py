@@ -10,6 +10,7 @@ from rlm_kernel.asking import ask
 from rlm_kernel.budget import OverdrawnError
 from rlm_kernel.calls.standing import Standing
 from rlm_kernel.errors import ModelError, RecordingError
+from rlm_kernel.models.attempts import PACE
 from rlm_kernel.models.base import Message, Model, Request
 from rlm_kernel.sandbox.base import RefusedError
 
@@ -67,10 +68,12 @@ class SubModels:
     async def _one(self, model: Model, prompt: str, batch: int | None) -> dict[str, str]:
         run = self._run
         async with run.tree.slots:
+            PACE.set(run.tree.limiter.call())  # of this task, which is the sub-call's own
             with run.subcall(prompt, model.name, batch) as call:
                 try:
                     request = Request((Message("user", prompt),), kind="sub", cache=False)
                     answer = await ask(model, request, run.ledger)
+                    run.tell_unpriced(run.where[0], answer)
                 except OverdrawnError as error:
                     run.ledger.refuse(error.reason, str(error))
                     call.error = str(error)

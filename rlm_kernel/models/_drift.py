@@ -21,6 +21,7 @@ _MAX_RUN = 12
 _ADDRESS = re.compile(r"0x[0-9a-f]{4,}")
 _LEFT = re.compile(r"^\[left: .*\]", re.MULTILINE)
 _HISTORY = re.compile(r"\n\[history: .*\]$", re.MULTILINE)
+_SHORT = re.compile(r"the next call may \w+ [^\n]{1,80} free for it")
 _WIDTH = 100
 _CONTEXT = 2
 _LOOK_AHEAD = 200
@@ -29,7 +30,8 @@ _LOOK_AHEAD = 200
 
 def mask(text: str) -> str:
     """`text` without what differs by nature from run to run: addresses, what is left of limits, earlier questions."""
-    return _HISTORY.sub("", _LEFT.sub("[left: …]", _ADDRESS.sub("0x…", text)))
+    text = _HISTORY.sub("", _LEFT.sub("[left: …]", _ADDRESS.sub("0x…", text)))
+    return _SHORT.sub("the next call may take more than is free for it", text)
 
 
 def masked(system: str, messages: Iterable[Message]) -> tuple[str, ...]:

@@ -62,6 +62,8 @@ class Failure:
     retry: bool = False
     wait: float | None = None
     """Seconds the server asked us to wait, if it did."""
+    pressed: bool = False
+    """The server wants fewer calls."""
 
 
 def explain(exc: Exception, service: Service) -> Failure:
@@ -102,8 +104,10 @@ def _from_status(exc: Exception, status: int, service: Service) -> Failure:
         return Failure(final)
     headers = getattr(getattr(exc, "response", None), "headers", None) or {}
     wait = _seconds(headers)
+    pressed = status == HTTPStatus.TOO_MANY_REQUESTS or status in _OVERLOADED
     if wait is not None and wait > LONGEST_WAIT:
-        return Failure(ModelError(f"{service.title} asks to wait {wait:.0f} s before the next call ({told})"))
+        error = ModelError(f"{service.title} asks to wait {wait:.0f} s before the next call ({told})")
+        return Failure(error, wait=wait, pressed=pressed)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         text = f"{service.title} limits the rate ({told}): wait a little, or make fewer calls at once"
     elif status in _OVERLOADED:
@@ -114,7 +118,7 @@ def _from_status(exc: Exception, status: int, service: Service) -> Failure:
         text = f"{service.title} refused the request ({told})"
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     retry = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), passing)
-    return Failure(ModelError(text), retry, wait)
+    return Failure(ModelError(text), retry, wait, pressed)
 
 
 def _final(status: int, clues: str, told: str, service: Service) -> ModelError | None:

@@ -12,7 +12,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rlm_kernel.models.base import Completion, Image, Message, Usage
+from rlm_kernel.models.base import Completion, Image, Message, Refused, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +29,8 @@ class Failed:
 
     type: str
     message: str
+    abandoned: tuple[Usage, ...] = ()
+    """What its attempts took, as far as the provider told."""
 
 
 @dataclass(slots=True)
@@ -36,7 +38,8 @@ class Call:
     """One request and what came back; `outcome` is None only while it is under way."""
 
     messages: tuple[Message, ...]
-    outcome: Completion | Failed | None = None
+    outcome: Completion | Failed | Refused | None = None
+    """`Refused` for a request that no model was asked, because of a budget: a replay decides as the run did."""
 
 
 @dataclass(slots=True)
@@ -133,8 +136,11 @@ def _call(call: Call) -> dict[str, Any]:
     match call.outcome:
         case Completion() as reply:
             return {"messages": messages, "reply": _reply(reply)}
-        case Failed(kind, message):
-            return {"messages": messages, "error": {"type": kind, "message": _lines(message)}}
+        case Failed(kind, message, abandoned):
+            error = {"type": kind, "message": _lines(message), **_abandoned(abandoned)}
+            return {"messages": messages, "error": error}
+        case Refused(limit, text):
+            return {"messages": messages, "refused": {"limit": limit, "text": _lines(text)}}
     raise ValueError("a call under way cannot be written down")
 
 
@@ -153,7 +159,12 @@ def _read_call(data: Mapping[str, Any]) -> Call:
         messages.append(Message(role, _text(content), images))
     if "error" in data:
         error = data["error"]
-        return Call(tuple(messages), Failed(str(error["type"]), _text(error["message"])))
+        return Call(tuple(messages), Failed(str(error["type"]), _text(error["message"]), _read_abandoned(error)))
+    if "refused" in data:
+        limit = data["refused"]["limit"]
+        if limit not in {"budget", "max_tokens"}:
+            raise ValueError(f"no such limit: {limit}")
+        return Call(tuple(messages), Refused(limit, _text(data["refused"]["text"])))
     return Call(tuple(messages), _read_reply(data["reply"]))
 
 
@@ -163,8 +174,21 @@ def _reply(reply: Completion) -> dict[str, Any]:
         "text": _lines(reply.text),
         "model": reply.model,
         **({"stop_reason": reply.stop_reason} if reply.stop_reason != "end" else {}),
-        "usage": {name: count for name, count in asdict(reply.usage).items() if count},
+        "usage": _usage(reply.usage),
+        **_abandoned(reply.abandoned),
     }
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {name: count for name, count in asdict(usage).items() if count}
+
+
+def _abandoned(attempts: tuple[Usage, ...]) -> dict[str, Any]:
+    return {"abandoned": [_usage(usage) for usage in attempts]} if attempts else {}
+
+
+def _read_abandoned(data: Mapping[str, Any]) -> tuple[Usage, ...]:
+    return tuple(Usage(**usage) for usage in data.get("abandoned", ()))
 
 
 def _read_reply(data: Mapping[str, Any]) -> Completion:
@@ -177,6 +201,7 @@ def _read_reply(data: Mapping[str, Any]) -> Completion:
         usage=Usage(**data.get("usage", {})),
         thinking=_text(data.get("thinking", "")),
         stop_reason=cast("Literal['end', 'max_tokens', 'refusal']", stop),
+        abandoned=_read_abandoned(data),
     )
 
 

@@ -6,12 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.models._recorded import Call, Conversation, Failed, Run, Subcall
-from rlm_kernel.models.base import Completion, Message
+from rlm_kernel.models.attempts import METER
+from rlm_kernel.models.base import Completion, Message, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm_kernel.models.base import Model, OnDelta, Request
+    from rlm_kernel.models.attempts import Meter
+    from rlm_kernel.models.base import Model, OnDelta, Refused, Request
 
 __all__ = ["RunRecorder", "Thread", "following"]
 
@@ -93,15 +95,29 @@ class RunRecorder:
             call = Call(thread.new(request))
             thread.conversation.turns.append(call)
             thread.took(request)
+        told = _Told(METER.get())
+        token = METER.set(told)
         try:
             reply = await model.complete(request, on_delta)
         except (Exception, asyncio.CancelledError) as exc:
-            call.outcome = Failed(type(exc).__name__, str(exc))
+            call.outcome = Failed(type(exc).__name__, str(exc), told.attempts)
             raise
+        finally:
+            METER.reset(token)
         call.outcome = reply
         if thread is not None:
             thread.reply = reply.text
         return reply
+
+    def refused(self, model: Model, request: Request, refusal: Refused) -> None:
+        """Write down a call that was not made. Nothing is said by it, so the conversation stands where it stood."""
+        if request.kind == "sub":
+            self.run.subcalls.append(Subcall(model.name, request.system, Call(request.messages, refusal)))
+        elif (thread := following(self._threads, model.name, request)) is not None:
+            thread.conversation.turns.append(Call(thread.new(request), refusal))
+        else:
+            never_begun = Conversation(model.name, request.system, [Call(request.messages, refusal)])
+            self.run.conversations.append(never_begun)
 
     def _begin(self, model: Model, request: Request) -> Thread:
         conversation = Conversation(model.name, request.system, window=getattr(model, "window", None))
@@ -129,5 +145,31 @@ class _RecordedModel:
     async def complete(self, request: Request, on_delta: OnDelta | None = None) -> Completion:
         return await self._recorder.ask(self._model, request, on_delta)
 
+    def refused(self, request: Request, refusal: Refused) -> None:
+        self._recorder.refused(self._model, request, refusal)
+
     async def close(self) -> None:
         await self._model.close()
+
+
+class _Told:
+    """Listens to what an adapter tells of its attempts, and passes it on."""
+
+    def __init__(self, meter: Meter | None) -> None:
+        self._meter = meter
+        self._gone: list[Usage] = []
+        self._told = Usage()
+
+    @property
+    def attempts(self) -> tuple[Usage, ...]:
+        return tuple(usage for usage in (*self._gone, self._told) if usage.total_tokens)
+
+    def took(self, usage: Usage) -> None:
+        self._told = usage
+        if self._meter is not None:
+            self._meter.took(usage)
+
+    def abandoned(self, usage: Usage) -> bool:
+        self._gone.append(usage)
+        self._told = Usage()
+        return self._meter is None or self._meter.abandoned(usage)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rlm_kernel.errors import AuthenticationError, DriftError, ModelError, PromptTooLongError
 from rlm_kernel.models._drift import difference, masked, rendered, shared, shorten
 from rlm_kernel.models._recorder import Thread, following
-from rlm_kernel.models.base import Completion
+from rlm_kernel.models.base import Completion, Refused
 
 if TYPE_CHECKING:
     from rlm_kernel.models._recorded import Call, Conversation, Failed, Run, Subcall
@@ -61,9 +61,35 @@ class Tape:
         if self._run is None:
             self._choose(model, request)
         call = self._subcall(model, request) if request.kind == "sub" else self._turn(model, request)
+        if isinstance(call.outcome, Refused):
+            raise self._drift(f"'{model}' is asked what a budget forbade when it was recorded", "", "")
         if call.outcome is None:
             raise AssertionError("a call under way is never written")
         return call.outcome
+
+    def refused(self, model: str, request: Request) -> Refused | None:
+        """What was said when a budget forbade this call; None if it was made, or is not known at all."""
+        if self._run is None:
+            self._choose(model, request)
+        if request.kind == "sub":
+            calls = self._subcalls.get((model, *masked(request.system, request.messages)))
+            if calls and isinstance(refusal := calls[0].call.outcome, Refused):
+                calls.pop(0)
+                return refusal
+            return None
+        if (thread := following(self._threads, model, request)) is None:
+            talk = next((talk for talk in self._waiting if _opens(talk, model, request)), None)
+            if talk is not None and isinstance(refusal := talk.turns[0].outcome, Refused):
+                self._waiting.remove(talk)
+                return refusal
+            return None
+        turn = next(iter(thread.conversation.turns[thread.place :]), None)
+        if turn is None or masked("", turn.messages) != masked("", thread.new(request)):
+            return None
+        if isinstance(refusal := turn.outcome, Refused):
+            thread.place += 1
+            return refusal
+        return None
 
     def unused(self) -> str | None:
         """Which recorded calls were not asked for, or None."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_kernel.errors import AuthenticationError, InputError
 from rlm_kernel.models._failures import Service
-from rlm_kernel.models._provider import Clients, call, positive, sendable
+from rlm_kernel.models._provider import Clients, call, further, once, positive, sendable
 from rlm_kernel.models.base import Completion, Delta, Usage
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
     import anthropic
 
+    from rlm_kernel.models._provider import Piece
     from rlm_kernel.models.base import Image, OnDelta, Request
 
 __all__ = ["AnthropicModel"]
 
 KEY = "ANTHROPIC_API_KEY"
+LEAST_THINKING = 1_024
+"""Tokens, the least that the API takes as a budget for thinking."""
 _STOP: dict[str | None, Literal["max_tokens", "refusal"]] = {
     "max_tokens": "max_tokens",
     "model_context_window_exceeded": "max_tokens",
@@ -57,7 +60,8 @@ class AnthropicModel:
             window: tokens that fit into a call, of a model that the price list does not know.
             api_key: instead of `ANTHROPIC_API_KEY`.
             base_url: instead of `ANTHROPIC_BASE_URL`.
-            extra: further fields of the request, as the API names them (`thinking`, `temperature`, …).
+            extra: further fields of the request, as the API names them (`thinking`, `temperature`, …). A budget does
+                not know what they add to the input (`tools`) or to the price (`speed`).
         """
         window_ = 1 if window is None else window
         positive(max_tokens=max_tokens, max_retries=max_retries, timeout=timeout, window=window_)
@@ -65,7 +69,7 @@ class AnthropicModel:
         self.max_tokens = max_tokens
         self.max_retries = max_retries
         self.timeout = timeout
-        self.extra = dict(extra or {})
+        self.extra = further(extra, "max_tokens")
         self._api_key = api_key
         self._base_url = base_url
         self._clients = Clients(self._client)
@@ -89,12 +93,30 @@ class AnthropicModel:
     async def complete(self, request: Request, on_delta: OnDelta | None = None) -> Completion:
         """See `Model.complete`. `on_delta` may see `RESTART` when a broken reply is asked for again."""
         client = self._clients.get()
-        service = Service("Anthropic", self.name, str(client.base_url), KEY, self.timeout)
-        return await call(lambda: self._stream(client, request), service, self.max_retries, on_delta)
+        return await call(lambda: self._stream(client, request), self._service(client), self.max_retries, on_delta)
+
+    async def count_tokens(self, request: Request) -> int:
+        """Tokens of the input, as the API counts them. Costs nothing.
+
+        Raises:
+            ModelError: the provider refused or failed, after retries.
+        """
+        from anthropic.types import MessageCountTokensParams as Known
+
+        client = self._clients.get()
+        fields = self._fields(request)
+        extra = fields.pop("extra_body", {})
+        body = {**fields, **extra}
+        known: dict[str, Any] = {name: value for name, value in body.items() if name in Known.__annotations__}
+        counted = await once(lambda: client.messages.count_tokens(**known), self._service(client), self.max_retries)
+        return counted.input_tokens
 
     async def close(self) -> None:
         """See `Model.close`."""
         await self._clients.close()
+
+    def _service(self, client: anthropic.AsyncAnthropic) -> Service:
+        return Service("Anthropic", self.name, str(client.base_url), KEY, self.timeout)
 
     def _client(self) -> anthropic.AsyncAnthropic:
         import anthropic
@@ -113,9 +135,7 @@ class AnthropicModel:
             raise AuthenticationError(f"no key for '{self.name}': set {KEY} in this kernel's environment")
         return client
 
-    async def _stream(
-        self, client: anthropic.AsyncAnthropic, request: Request
-    ) -> AsyncGenerator[Delta | Completion, None]:
+    async def _stream(self, client: anthropic.AsyncAnthropic, request: Request) -> AsyncGenerator[Piece, None]:
         completion = None
         async with client.messages.stream(**self._fields(request)) as stream:
             async for event in stream:
@@ -123,6 +143,8 @@ class AnthropicModel:
                     yield Delta(event.text)
                 elif event.type == "thinking":
                     yield Delta(event.thinking, "thinking")
+                elif event.type in ("message_start", "message_delta"):
+                    yield _usage(stream.current_message_snapshot.usage)
                 elif event.type == "message_stop":
                     completion = _completion(event.message)
         if completion is not None:
@@ -143,11 +165,12 @@ class AnthropicModel:
             }
             for place, message in enumerate(request.messages)
         ]
-        fields: dict[str, Any] = {"model": self.name, "max_tokens": self.max_tokens, "messages": messages}
+        longest = min(self.max_tokens, request.max_tokens or self.max_tokens)
+        fields: dict[str, Any] = {"model": self.name, "max_tokens": longest, "messages": messages}
         if request.system:
             fields["system"] = [_block(request.system, cache=request.cache)]
         if self.extra:
-            fields["extra_body"] = self.extra
+            fields["extra_body"] = _fitting(self.extra, longest)
         return fields
 
 
@@ -164,17 +187,36 @@ def _picture(image: Image) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": data}}
 
 
+def _fitting(extra: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
+    """The further fields for a reply of at most `longest` tokens: thinking takes half of it, or none at all.
+
+    The API refuses a budget for thinking below `LEAST_THINKING`, and one that leaves nothing for the reply.
+    """
+    thinking = extra.get("thinking")
+    if not isinstance(thinking, dict):
+        return extra
+    budget = thinking.get("budget_tokens")
+    if not isinstance(budget, int) or budget < longest:
+        return extra
+    half = longest // 2
+    fitting = {**thinking, "budget_tokens": half} if half >= LEAST_THINKING else {"type": "disabled"}
+    return {**extra, "thinking": fitting}
+
+
+def _usage(usage: anthropic.types.Usage) -> Usage:
+    return Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens or 0,
+        usage.cache_creation_input_tokens or 0,
+    )
+
+
 def _completion(message: anthropic.types.Message) -> Completion:
-    usage = message.usage
     return Completion(
         text="".join(block.text for block in message.content if block.type == "text"),
         model=message.model,
-        usage=Usage(
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_input_tokens or 0,
-            usage.cache_creation_input_tokens or 0,
-        ),
+        usage=_usage(message.usage),
         thinking="".join(block.thinking for block in message.content if block.type == "thinking"),
         stop_reason=_STOP.get(message.stop_reason, "end"),
     )

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from rlm_kernel.events import StopReason
 from rlm_kernel.usage import Usage
 
-__all__ = ["Completion", "Delta", "Image", "Message", "Model", "OnDelta", "Request", "Usage"]
+__all__ = ["Completion", "Delta", "Image", "Message", "Model", "OnDelta", "Refused", "Request", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,26 @@ class Completion:
     model: str
     """The name the provider answered under, or the name asked for."""
     usage: Usage = field(default_factory=Usage)
+    """Of all that the call took."""
     thinking: str = ""
     """All thinking blocks, joined; shown to the user, never sent back."""
     stop_reason: Literal["end", "max_tokens", "refusal"] = "end"
+    abandoned: tuple[Usage, ...] = ()
+    """What attempts took that came to nothing, each by itself, as far as the provider told. Part of `usage`."""
+
+    @property
+    def own_usage(self) -> Usage:
+        """Of the attempt that this reply came of."""
+        return self.usage - sum(self.abandoned, Usage())
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call that was not made, since what it might have taken was not left."""
+
+    limit: StopReason
+    text: str
+    """A line about it."""
 
 
 @runtime_checkable
@@ -91,7 +109,9 @@ class Model(Protocol):
     does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
     when a budget is nearly used up; `sees: bool`, False for one that takes no images, which is then said before a run
     that would show it some; `window: int | None`, the tokens that fit into a call, where the price list does not know
-    them. A budget holds as far as a model keeps to `Request.max_tokens`.
+    them; `attempts.METER`, told what attempts took that came to nothing. A recording wants to know which calls a budget
+    forbade, `refused(request, Refused)`, and a replay knows: `remembered(request)`. A budget holds as far as a model
+    keeps to `Request.max_tokens`.
     """
 
     @property

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from rlm_kernel.errors import AuthenticationError, InputError
 from rlm_kernel.models._failures import Service
-from rlm_kernel.models._provider import Clients, call, positive, sendable
+from rlm_kernel.models._provider import Clients, call, further, positive, sendable
 from rlm_kernel.models.base import Completion, Delta, Usage
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types import CompletionUsage
 
+    from rlm_kernel.models._provider import Piece
     from rlm_kernel.models.base import Message, OnDelta, Request
 
 __all__ = ["OpenAIModel"]
@@ -40,6 +41,7 @@ class OpenAIModel:
         *,
         base_url: str | None = None,
         api_key: str | None = None,
+        max_tokens: int | None = None,
         max_retries: int = 4,
         timeout: float = 60.0,
         window: int | None = None,
@@ -51,16 +53,20 @@ class OpenAIModel:
             name: the model's name at the server.
             base_url: instead of `OPENAI_BASE_URL`, with its `/v1`; OpenAI itself when neither is set.
             api_key: instead of `OPENAI_API_KEY`; only OpenAI itself insists on one.
+            max_tokens: longest reply, reasoning included, in tokens; what the server allows when not set.
             max_retries: further attempts after a rate limit, an overload, a broken or stalled stream.
             timeout: longest silence between two pieces, in seconds.
             window: tokens that fit into a call, of a model that the price list does not know.
-            extra: further fields of the request, as the API names them (`max_tokens`, `temperature`, …).
+            extra: further fields of the request, as the API names them (`temperature`, `reasoning_effort`, …).
         """
-        positive(max_retries=max_retries, timeout=timeout, window=1 if window is None else window)
+        least = 1 if window is None else window
+        longest = 1 if max_tokens is None else max_tokens
+        positive(max_tokens=longest, max_retries=max_retries, timeout=timeout, window=least)
         self.name, self.window = name, window
+        self.max_tokens = max_tokens
         self.max_retries = max_retries
         self.timeout = timeout
-        self.extra = dict(extra or {})
+        self.extra = further(extra, "max_tokens", "max_completion_tokens")
         self._api_key = api_key
         self._base_url = base_url
         self._clients = Clients(self._client)
@@ -112,7 +118,7 @@ class OpenAIModel:
         except Exception as exc:
             raise InputError(f"cannot set up a client for '{self.name}': {exc}") from exc
 
-    async def _stream(self, client: openai.AsyncOpenAI, request: Request) -> AsyncGenerator[Delta | Completion, None]:
+    async def _stream(self, client: openai.AsyncOpenAI, request: Request) -> AsyncGenerator[Piece, None]:
         messages: list[Any] = [{"role": "system", "content": sendable(request.system)}] if request.system else []
         messages += [{"role": message.role, "content": _content(message)} for message in request.messages]
         text, thinking, model, usage = [], [], self.name, Usage()
@@ -122,12 +128,13 @@ class OpenAIModel:
             messages=messages,
             stream=True,
             stream_options={"include_usage": True},
-            extra_body=self.extra or None,
+            extra_body={**self.extra, **self._limit(client, request)} or None,
         ) as chunks:
             async for chunk in chunks:
                 model = chunk.model or model
                 if chunk.usage is not None:
                     usage = _usage(chunk.usage)
+                    yield usage
                 for choice in chunk.choices or ():
                     delta = choice.delta
                     thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
@@ -140,6 +147,13 @@ class OpenAIModel:
                     ended = "content_filter" if delta.refusal else choice.finish_reason or ended
         if ended is not None:
             yield Completion("".join(text), model, usage, "".join(thinking), _STOP.get(ended, "end"))
+
+    def _limit(self, client: openai.AsyncOpenAI, request: Request) -> dict[str, int]:
+        """The longest reply, if anybody has said one, under the name that the server knows."""
+        said = [limit for limit in (self.max_tokens, request.max_tokens) if limit is not None]
+        # OpenAI's reasoning models refuse the old name, most other servers do not know the new one.
+        name = "max_completion_tokens" if _is_openai(urlsplit(str(client.base_url)).netloc) else "max_tokens"
+        return {name: min(said)} if said else {}
 
 
 def _content(message: Message) -> Any:

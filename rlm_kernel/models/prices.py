@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from rlm_kernel.usage import Usage
 
 __all__ = ["ceiling", "cost", "preload", "window"]
 
 
-def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
+def cost(usage: Usage, model: str, provider: str | None = None, *, batch: bool = False) -> float | None:
     """US dollars for `usage` of `model`.
 
     Args:
-        usage: tokens; its four counts are disjoint.
+        usage: tokens of one call (the price of a token may depend on how many there are); its four counts are disjoint.
         model: the name, also as `provider/name`.
         provider: the provider's id at genai-prices (`anthropic`, `openai`, `openrouter`), if the name leaves it open.
+        batch: asked through the provider's batch service, which is cheaper.
 
     Returns:
         None for a model whose price nobody knows.
@@ -34,24 +35,29 @@ def cost(usage: Usage, model: str, provider: str | None = None) -> float | None:
     if not _is_listed(model, provider):
         return None
     try:
-        return float(genai_prices.calc_price(tokens, model, provider_id=provider).total_price)
+        context = {"processing": "batch"} if batch else None
+        return float(genai_prices.calc_price(tokens, model, provider_id=provider, price_context=context).total_price)
     except Exception:  # noqa: BLE001 - whatever the list does not know or cannot add up has no price here
         return None
 
 
-def ceiling(model: str, tokens: int, output: int, *, cache: bool) -> float | None:
+@lru_cache(maxsize=4096)
+def ceiling(model: str, tokens: int, output: int, *, cache: bool, batch: bool = False) -> float | None:
     """US dollars that a call can take at most; None for a model whose price nobody knows.
 
     Args:
         model: the name, also as `provider/name`.
         tokens: of the input.
         output: of the reply, at most.
-        cache: the input may be written to the cache, which is dearer than plain input; none is taken as read from it.
+        cache: the input may be written to the cache, which is dearer than plain input with most providers.
+        batch: see `cost`.
     """
-    found = [cost(Usage(tokens, output), model)]
+    # The price is linear in how the input is split, so it is highest where all of it is of one kind. That it was read
+    # from the cache is cheaper everywhere, but for a list that has it otherwise.
+    splits = [Usage(tokens, output), Usage(0, output, tokens)]
     if cache:
-        found.append(cost(Usage(output_tokens=output, cache_write_tokens=tokens), model))
-    known = [price for price in found if price is not None]
+        splits.append(Usage(0, output, 0, tokens))
+    known = [price for split in splits if (price := cost(split, model, batch=batch)) is not None]
     return max(known, default=None)
 
 

@@ -15,12 +15,13 @@ from rlm_kernel.models._drift import masked, shorten
 from rlm_kernel.models._recorded import FORMAT, VERSION, Failed, Run, dump, load
 from rlm_kernel.models._recorder import RunRecorder
 from rlm_kernel.models._tape import Tape, raised
+from rlm_kernel.models.attempts import METER
 from rlm_kernel.models.base import Completion, Delta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm_kernel.models.base import OnDelta, Request
+    from rlm_kernel.models.base import OnDelta, Refused, Request
 
 __all__ = ["Recording", "ReplayModel", "RunRecorder"]
 
@@ -153,12 +154,19 @@ class ReplayModel:
         """
         outcome = self._tape.answer(self.name, request)
         if isinstance(outcome, Failed):
+            if (meter := METER.get()) is not None:
+                for usage in outcome.abandoned:
+                    meter.abandoned(usage)
             raise raised(outcome)
         if on_delta is not None:
             for delta in (Delta(outcome.thinking, "thinking"), Delta(outcome.text)):
                 if delta.text:
                     on_delta(delta)
         return outcome
+
+    def remembered(self, request: Request) -> Refused | None:
+        """What was said when a budget forbade this call; None if it did not. A replay itself pays nothing."""
+        return self._tape.refused(self.name, request)
 
     @property
     def sub_model(self) -> ReplayModel:

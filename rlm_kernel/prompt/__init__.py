@@ -14,7 +14,7 @@ from rlm_kernel.prompt.compaction import (
     transcript,
 )
 from rlm_kernel.prompt.direct import answer_of, direct_mend, direct_message, direct_system
-from rlm_kernel.prompt.excerpt import Excerpt, clipped
+from rlm_kernel.prompt.excerpt import Excerpt, within
 from rlm_kernel.prompt.follow_up import follow_up, told
 from rlm_kernel.prompt.reply import read_code
 from rlm_kernel.prompt.system import system_prompt
@@ -33,7 +33,6 @@ __all__ = [
     "CellReport",
     "Excerpt",
     "answer_of",
-    "clipped",
     "direct_mend",
     "direct_message",
     "direct_system",
@@ -52,4 +51,5 @@ __all__ = [
     "system_prompt",
     "told",
     "transcript",
+    "within",
 ]

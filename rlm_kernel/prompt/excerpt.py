@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Excerpt", "clipped"]
-
-
-def clipped(text: str, limit: int) -> str:
-    """A text of at most `limit` characters, else its head and tail."""
-    excerpt = Excerpt(limit)
-    excerpt.add(text)
-    return excerpt.cut(limit)
+__all__ = ["Excerpt", "within"]
 
 
 class Excerpt:
@@ -40,3 +33,13 @@ class Excerpt:
         cut = self.chars - head - tail
         note = f"… [{cut:,} of {self.chars:,} characters cut; print less or look at a slice] …"
         return f"{self._head[:head]}\n{note}\n{self._tail[-tail:]}"
+
+
+def within(text: str, size: int) -> str:
+    """`text` if it has at most `size` bytes as UTF-8, else its head and, twice as long, its tail."""
+    data, gap = text.encode("utf-8", "surrogatepass"), "\n…\n"
+    if len(data) <= size:
+        return text
+    room = size - len(gap.encode())
+    head = room // 3
+    return data[:head].decode("utf-8", "ignore") + gap + data[head - room :].decode("utf-8", "ignore")

@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Answer", "FakeProvider", "Received", "anthropic", "openai", "refusal"]
+__all__ = ["Answer", "FakeProvider", "Received", "anthropic", "data", "openai", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
     end: Literal["whole", "cut", "stall"] = "whole"
     """`cut` drops the connection inside the body, `stall` says nothing more until the test is over."""
+    seconds: float = 0.0
+    """How long it takes to come."""
 
     def first(self, count: int, end: Literal["whole", "cut", "stall"] = "whole") -> Answer:
         """The same, ending after `count` pieces."""
@@ -47,11 +49,21 @@ class Received:
 
 
 class FakeProvider:
-    """`with FakeProvider(answer, …) as provider:` answers requests in order; the last answer is repeated."""
+    """`with FakeProvider(answer, …) as provider:` answers requests in order; the last answer is repeated.
 
-    def __init__(self, *answers: Answer) -> None:
+    An answer may be a function of the request. `at` has answers of paths by themselves, by how the path begins.
+
+    Attributes:
+        requests: all that came.
+        now: how many are being answered.
+        most: how many were at the same time.
+    """
+
+    def __init__(self, *answers: Reply, at: Mapping[str, Reply] | None = None) -> None:
         self.requests: list[Received] = []
+        self.now = self.most = 0
         self._answers = list(answers)
+        self._at = dict(at or {})
         self._lock = threading.Lock()
         self.over = threading.Event()
 
@@ -81,7 +93,21 @@ class FakeProvider:
         """Note the request and choose its answer."""
         with self._lock:
             self.requests.append(request)
-            return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+            self.now += 1
+            self.most = max(self.most, self.now)
+            reply = next((self._at[path] for path in self._at if request.path.startswith(path)), None)
+            if reply is None:
+                reply = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+            return reply(request) if callable(reply) else reply
+
+    def answered(self) -> None:
+        """The answer has been sent."""
+        with self._lock:
+            self.now -= 1
+
+
+if TYPE_CHECKING:
+    Reply = Answer | Callable[[Received], Answer]
 
 
 class _Server(ThreadingHTTPServer):
@@ -94,9 +120,20 @@ class _Handler(BaseHTTPRequestHandler):
     owner: FakeProvider
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._answer(json.loads(self.rfile.read(int(self.headers["content-length"])) or "{}"))
+
+    def do_GET(self) -> None:
+        self._answer({})
+
+    def _answer(self, body: dict[str, Any]) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = self.owner.receive(Received(self.path, headers, body))
+        try:
+            self._send(answer)
+        finally:
+            self.owner.answered()
+
+    def _send(self, answer: Answer) -> None:
         self.close_connection = True
         self.send_response(answer.status)
         for name, value in answer.headers.items():
@@ -104,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("transfer-encoding", "chunked")
         self.send_header("connection", "close")
         self.end_headers()
+        if answer.seconds:
+            self.owner.over.wait(answer.seconds)
         for piece in answer.pieces:
             self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             self.wfile.flush()
@@ -121,6 +160,11 @@ def refusal(status: int, message: str = "", kind: str = "", **headers: str) -> A
     body = json.dumps({"type": "error", "error": {"type": kind, "message": message, "code": kind}})
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer((body.encode(),), status, {"content-type": "application/json", **named})
+
+
+def data(value: object) -> Answer:
+    """A response of JSON."""
+    return Answer((json.dumps(value).encode(),), headers={"content-type": "application/json"})
 
 
 def event(data: object, name: str = "") -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rlm_kernel.errors import AuthenticationError, InputError
-from rlm_kernel.models import AnthropicModel, Completion, Delta, Usage
+from rlm_kernel.errors import AuthenticationError, InputError, ModelError
+from rlm_kernel.models import AnthropicModel, Completion, Delta, Request, Usage
 from tests.fakes.asking import ask, followed, listen, request
-from tests.fakes.provider import FakeProvider, anthropic
+from tests.fakes.provider import Answer, FakeProvider, anthropic, data, refusal
 
 
 def model(provider: FakeProvider, **options: Any) -> AnthropicModel:
@@ -74,11 +75,97 @@ def test_an_empty_system_prompt_is_not_sent() -> None:
 
 def test_extra_fields_are_sent_as_they_are() -> None:
     """`extra` reaches the body, also with fields that the SDK does not know."""
-    extra = {"temperature": 0.5, "thinking": {"type": "adaptive"}, "brand_new": 1, "max_tokens": 7}
+    extra = {"temperature": 0.5, "thinking": {"type": "adaptive"}, "brand_new": 1}
     with FakeProvider(anthropic("ok")) as provider:
         ask(model(provider, extra=extra))
 
     assert extra.items() <= provider.requests[0].body.items()
+
+
+def test_the_longest_reply_is_an_argument_of_its_own() -> None:
+    """Not a further field, where a budget would not know of it."""
+    with pytest.raises(InputError, match="say max_tokens=7 instead"):
+        AnthropicModel(extra={"max_tokens": 7})
+
+
+@pytest.mark.parametrize(("own", "asked", "sent"), [(99, None, 99), (99, 7, 7), (99, 1000, 99)])
+def test_the_shorter_limit_holds(own: int, asked: int | None, sent: int) -> None:
+    """A request may ask for a shorter reply than the model's own setting, never for a longer one."""
+    with FakeProvider(anthropic("ok")) as provider:
+        ask(model(provider, max_tokens=own), replace(request(), max_tokens=asked))
+
+    assert provider.requests[0].body["max_tokens"] == sent
+
+
+@pytest.mark.parametrize(
+    ("longest", "thinking"),
+    [
+        (16_000, {"type": "enabled", "budget_tokens": 10_000}),
+        (10_000, {"type": "enabled", "budget_tokens": 5_000}),
+        (2_048, {"type": "enabled", "budget_tokens": 1_024}),
+        (2_047, {"type": "disabled"}),
+        (512, {"type": "disabled"}),
+    ],
+)
+def test_thinking_fits_into_a_shorter_reply(longest: int, thinking: dict[str, Any]) -> None:
+    """It gets half of what its budget would not leave a reply in, and none where the API takes no budget so small."""
+    extra = {"thinking": {"type": "enabled", "budget_tokens": 10_000}, "top_k": 3}
+    with FakeProvider(anthropic("ok")) as provider:
+        ask(model(provider, extra=extra), replace(request(), max_tokens=longest))
+
+    sent = provider.requests[0].body
+    assert (sent["max_tokens"], sent["thinking"], sent["top_k"]) == (longest, thinking, 3)
+
+
+def test_thinking_without_a_budget_of_its_own_is_left_alone() -> None:
+    """The limit of the whole reply holds for it."""
+    with FakeProvider(anthropic("ok")) as provider:
+        ask(model(provider, extra={"thinking": {"type": "adaptive"}}), replace(request(), max_tokens=512))
+
+    assert provider.requests[0].body["thinking"] == {"type": "adaptive"}
+
+
+def count(counting: AnthropicModel, asked: Request) -> int:
+    async def main() -> int:
+        try:
+            return await counting.count_tokens(asked)
+        finally:
+            await counting.close()
+
+    return asyncio.run(main())
+
+
+def test_the_input_is_counted_by_the_api() -> None:
+    """What will be sent is, but for what has nothing to do with its length."""
+    extra = {"thinking": {"type": "adaptive"}, "temperature": 0.5, "brand_new": 1}
+    with FakeProvider(data({"input_tokens": 321})) as provider:
+        assert count(model(provider, extra=extra), replace(request("one", "two", "three"), max_tokens=9)) == 321
+
+    (sent,) = provider.requests
+    assert sent.path.partition("?")[0] == "/v1/messages/count_tokens"
+    assert sorted(sent.body) == ["messages", "model", "system", "thinking"]
+    assert [message["content"][0]["text"] for message in sent.body["messages"]] == ["one", "two", "three"]
+
+
+def test_counting_is_asked_again_as_a_call_is() -> None:
+    """A refusal that passes costs another attempt."""
+    with FakeProvider(refusal(529), refusal(429, retry_after="0.01"), data({"input_tokens": 5})) as provider:
+        assert count(model(provider), request()) == 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (refusal(401), AuthenticationError, "ANTHROPIC_API_KEY"),
+        (refusal(404, "no such path"), ModelError, "does not know the model"),
+        (refusal(429, "slow down"), ModelError, r"limits the rate .*\(after 2 attempts\)"),
+        (Answer((b"{",), headers={"content-type": "application/json"}), ModelError, "cannot read the answer"),
+    ],
+)
+def test_a_count_that_fails_says_so_as_a_call_does(answer: Answer, error: type[Exception], says: str) -> None:
+    """In one line, with what to do, in errors of this package."""
+    with FakeProvider(answer) as provider, pytest.raises(error, match=says):
+        count(model(provider, max_retries=1), request())
 
 
 def test_text_that_no_encoding_can_carry_is_still_sent() -> None:

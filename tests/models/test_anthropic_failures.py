@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rlm_kernel.errors import AuthenticationError, ModelError
-from rlm_kernel.models import RESTART, AnthropicModel, Delta, Usage
+from rlm_kernel.models import RESTART, AnthropicModel, Completion, Delta, Usage
+from rlm_kernel.models.attempts import METER
 from tests.fakes.asking import ask, listen
 from tests.fakes.provider import Answer, FakeProvider, anthropic, event, refusal
 
@@ -127,7 +128,71 @@ def test_an_empty_reply_is_asked_for_once_more() -> None:
 def test_an_empty_reply_is_paid_for() -> None:
     """The usage of the reply that was thrown away is part of the whole."""
     with FakeProvider(anthropic(" \n"), anthropic("ok")) as provider:
-        assert ask(model(provider)).usage == Usage(20, 10)
+        reply = ask(model(provider))
+
+    assert (reply.usage, reply.abandoned, reply.own_usage) == (Usage(20, 10), (Usage(10, 5),), Usage(10, 5))
+
+
+def test_a_broken_reply_is_paid_for() -> None:
+    """As far as the provider had told by then: its input, and the output that it announced."""
+    told = {"cache_read_input_tokens": 200, "cache_creation_input_tokens": 300}
+    broken = anthropic("first", usage=told)
+    with FakeProvider(broken.first(4, "cut"), broken.first(6), refusal(529), anthropic("second")) as provider:
+        reply = ask(model(provider))
+
+    assert reply.abandoned == (Usage(10, 1, 200, 300), Usage(10, 5, 200, 300))
+    assert (reply.usage, reply.own_usage) == (Usage(30, 11, 400, 600), Usage(10, 5))
+
+
+def test_a_refusal_is_not_paid_for() -> None:
+    """Nor is a stream that breaks off before it says anything."""
+    with FakeProvider(refusal(529), refusal(500), anthropic("x").first(0, "cut"), anthropic("ok")) as provider:
+        assert ask(model(provider)).usage == Usage(10, 5)
+
+
+class Meter:
+    """Notes what it is told; allows so many attempts more."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+        self.last, self.gone = Usage(), list[Usage]()
+
+    def took(self, usage: Usage) -> None:
+        self.last = usage
+
+    def abandoned(self, usage: Usage) -> bool:
+        self.gone.append(usage)
+        self.allowed -= 1
+        return self.allowed >= 0
+
+
+def metered(meter: Meter, asked: AnthropicModel) -> Completion:
+    token = METER.set(meter)
+    try:
+        return ask(asked)
+    finally:
+        METER.reset(token)
+
+
+def test_who_asks_is_told_what_attempts_took_and_may_forbid_more() -> None:
+    """A budget cannot pay for a reply again and again; then it is over, with a word why."""
+    with FakeProvider(anthropic("first").first(4, "cut")) as provider:
+        meter = Meter(1)
+        with pytest.raises(ModelError, match=r"broke off.*the budget has too little left to ask again$"):
+            metered(meter, model(provider))
+
+    assert len(provider.requests) == 2
+    assert meter.gone == [Usage(10, 1)] * 2
+
+
+def test_who_asks_knows_what_a_failed_call_took() -> None:
+    """The last attempt is told of like those before it, and so is one that no other would follow anyway."""
+    with FakeProvider(anthropic("first").first(4, "cut")) as provider:
+        meter = Meter(9)
+        with pytest.raises(ModelError, match="after 3 attempts"):
+            metered(meter, model(provider, max_retries=2))
+
+    assert meter.gone == [Usage(10, 1)] * 3
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

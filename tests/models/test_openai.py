@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,11 +62,48 @@ def test_only_what_was_asked_for_is_sent() -> None:
 def test_extra_fields_and_odd_text_are_sent() -> None:
     """`extra` reaches the body as it is; a lone surrogate becomes U+FFFD."""
     with FakeProvider(openai("ok")) as provider:
-        ask(model(provider, extra={"max_tokens": 9, "top_k": 3}), request("a\udcffb", system=""))
+        ask(model(provider, extra={"seed": 9, "top_k": 3}), request("a\udcffb", system=""))
 
     body = provider.requests[0].body
-    assert (body["max_tokens"], body["top_k"]) == (9, 3)
+    assert (body["seed"], body["top_k"]) == (9, 3)
     assert body["messages"] == [{"role": "user", "content": "a\ufffdb"}]
+
+
+@pytest.mark.parametrize(("own", "asked", "sent"), [(None, 7, 7), (99, None, 99), (99, 7, 7), (99, 1000, 99)])
+def test_the_longest_reply_is_sent_when_somebody_says_it(own: int | None, asked: int | None, sent: int) -> None:
+    """Under the name that servers other than OpenAI's know; the shorter of the two limits holds."""
+    with FakeProvider(openai("ok")) as provider:
+        ask(model(provider, max_tokens=own), replace(request(), max_tokens=asked))
+
+    body = provider.requests[0].body
+    assert (body["max_tokens"], "max_completion_tokens" in body) == (sent, False)
+
+
+def test_openai_itself_has_another_name_for_it() -> None:
+    """Its newer models refuse the old one."""
+    asked = replace(request(), max_tokens=7)
+    here = OpenAIModel("m", base_url="https://eu.api.openai.com/v1", api_key="k")
+    there = OpenAIModel("m", base_url="https://openai.example.org/v1", api_key="k")
+
+    assert [each._limit(each._client(), asked) for each in (here, there)] == [
+        {"max_completion_tokens": 7},
+        {"max_tokens": 7},
+    ]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_the_longest_reply_is_an_argument_of_its_own(name: str) -> None:
+    """Not a further field, where a budget would not know of it."""
+    with pytest.raises(InputError, match="say max_tokens=7 instead"):
+        OpenAIModel("m", extra={name: 7})
+
+
+def test_a_broken_reply_that_nobody_counted_is_not_made_up() -> None:
+    """These servers tell what a reply took at its end."""
+    with FakeProvider(openai("half", "more").first(2, "cut"), openai("whole", usage=USAGE)) as provider:
+        reply = ask(model(provider))
+
+    assert (reply.usage, reply.abandoned) == (Usage(100, 7), ())
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_kernel.errors import RecordingError
-from rlm_kernel.models import Completion, Message, Recording, ScriptedModel, Usage
+from rlm_kernel.models import Completion, Message, Recording, Request, ScriptedModel, Usage
 from rlm_kernel.models._recorded import Call, Conversation, Failed, Run, Subcall, dump, load
+from rlm_kernel.models.base import Refused
 from tests.fakes.asking import ask, request
 from tests.fakes.runs import ASKED, FIRST, REPLIES, SECOND, record, replay
 
@@ -75,6 +76,22 @@ def test_a_call_under_way_is_left_out(path: Path) -> None:
     assert ask(replay(path), request("p", kind="sub")).text == "quick"
 
 
+def test_a_model_that_is_recorded_has_all_that_it_has() -> None:
+    """What is asked of it beside the two verbs; what it has not, it has not."""
+
+    class Rich(ScriptedModel):
+        max_tokens = 77
+
+        async def count_tokens(self, request: Request) -> int:
+            return len(request.messages)
+
+    recorder = Recording("nowhere").recorder(**ASKED)
+    rich, plain = recorder.wrap(Rich([])), recorder.wrap(ScriptedModel([]))
+
+    assert (rich.max_tokens, asyncio.run(rich.count_tokens(FIRST))) == (77, 1)  # type: ignore[attr-defined]
+    assert (hasattr(plain, "max_tokens"), hasattr(plain, "count_tokens"), hasattr(plain, "remembered")) == (False,) * 3
+
+
 def test_a_note_stays(path: Path) -> None:
     """People may write into `note`; saving keeps it."""
     record(path, ScriptedModel(["a"]), FIRST)
@@ -129,15 +146,19 @@ def test_a_file_that_cannot_be_written_is_a_recording_error(tmp_path: Path) -> N
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\n\r\ud83d\ude00\ud800\u2028\x00\\"))
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), ANY_TEXT), max_size=3).map(tuple)
 COUNT = st.integers(0, 10**12)
+USAGES = st.builds(Usage, COUNT, COUNT, COUNT, COUNT)
+ATTEMPTS = st.lists(USAGES, max_size=2).map(tuple)
 COMPLETIONS = st.builds(
     Completion,
     text=ANY_TEXT,
     model=ANY_TEXT,
-    usage=st.builds(Usage, COUNT, COUNT, COUNT, COUNT),
+    usage=USAGES,
     thinking=ANY_TEXT,
     stop_reason=st.sampled_from(["end", "max_tokens", "refusal"]),
+    abandoned=ATTEMPTS,
 )
-CALLS = st.builds(Call, MESSAGES, COMPLETIONS | st.builds(Failed, ANY_TEXT, ANY_TEXT))
+FORBIDDEN = st.builds(Refused, st.sampled_from(["budget", "max_tokens"]), ANY_TEXT)
+CALLS = st.builds(Call, MESSAGES, COMPLETIONS | st.builds(Failed, ANY_TEXT, ANY_TEXT, ATTEMPTS) | FORBIDDEN)
 RUNS = st.builds(
     Run,
     ANY_TEXT,

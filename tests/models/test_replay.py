@@ -10,13 +10,14 @@ import pytest
 
 from rlm_kernel.errors import AuthenticationError, DriftError, ModelError
 from rlm_kernel.models import Delta, Recording, Request, ScriptedModel
+from rlm_kernel.models.base import Refused
 from tests.fakes.asking import ask, followed, listen, request
 from tests.fakes.runs import ASKED, FIRST, REPLIES, SECOND, record, replay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm_kernel.models import Model
+    from rlm_kernel.models import Model, ReplayModel
 
 
 def drift(model: Model, asked: Request) -> str:
@@ -195,6 +196,60 @@ def test_the_system_prompt_can_narrow_the_choice(path: Path) -> None:
     narrowed = Recording.load(path).replay(**ASKED, system="B")
 
     assert "-two\n+three\n" in drift(narrowed, request("three", system="B"))
+
+
+def forbidden(again: ReplayModel, *asked: Request) -> list[str | None]:
+    """What is said of these calls, in this order."""
+    return [said.text if (said := again.remembered(each)) else None for each in asked]
+
+
+def test_what_a_budget_forbade_is_remembered(path: Path) -> None:
+    """Turns at their place and sub-calls by what they ask, each as often as it was; all else was not forbidden."""
+    recorder = Recording.open(path).recorder(**ASKED)
+    model = recorder.wrap(ScriptedModel(["r", "last"], sub="fine"))
+    sub, other, more = request("p", kind="sub"), request("q", kind="sub"), followed(FIRST, "r", "too dear")
+    final = followed(FIRST, "r", "too dear, so answer")
+    ask(model, FIRST, sub)
+    for each, text in ((sub, "sub"), (other, "other"), (more, "turn")):
+        model.refused(each, Refused("budget", text))  # type: ignore[attr-defined]
+    ask(model, final)
+    recorder.save()
+
+    again = replay(path)
+    assert forbidden(again, FIRST, other, sub) == [None, "other", None]
+    assert ask(again, FIRST, sub).text == "fine"
+    assert forbidden(again, sub, sub, more, more, final) == ["sub", None, "turn", None, None]
+    assert ask(again, final).text == "last"
+    assert again.unused() is None
+
+
+def test_a_run_that_was_forbidden_to_begin_is_remembered(path: Path) -> None:
+    """Its first request is in the recording, and nothing else."""
+    recorder = Recording.open(path).recorder(**ASKED)
+    recorder.wrap(ScriptedModel([])).refused(FIRST, Refused("max_tokens", "no"))  # type: ignore[attr-defined]
+    recorder.save()
+
+    again, other = replay(path), request(FIRST.messages[0].content.replace("3", "5"))
+    assert "-x has 3 rows\n+x has 5 rows\n" in drift(replay(path), other)
+    assert forbidden(again, other, FIRST, FIRST) == [None, "no", None]
+    assert again.unused() is None
+
+
+def test_asking_what_was_forbidden_is_drift(path: Path) -> None:
+    """There is no answer to it."""
+    recorder = Recording.open(path).recorder(**ASKED)
+    recorder.wrap(ScriptedModel([])).refused(FIRST, Refused("budget", "no"))  # type: ignore[attr-defined]
+    recorder.save()
+
+    assert "'scripted' is asked what a budget forbade when it was recorded" in drift(replay(path), FIRST)
+
+
+def test_what_was_free_for_a_call_may_differ(path: Path) -> None:
+    """The order in which calls end decides, so that code which prints it is no drift."""
+    said = "the next call may {}, and {} are free for it"
+    record(path, ScriptedModel(["a"]), request(said.format("cost $0.1000", "$0.0001 of $0.0500")))
+
+    assert ask(replay(path), request(said.format("take 9 tokens", "5 of 7"))).text == "a"
 
 
 def test_unused_calls_are_named(path: Path) -> None:
