@@ -45,7 +45,9 @@ def status_line(ledger: Ledger) -> str:
         left.append(f"{tokens:,} of {limits.tokens:,} tokens")
     if (seconds := ledger.seconds_left) is not None:
         left.append(f"{seconds:.0f} s")
-    return f"turn {ledger.iterations + 1} of {ledger.options.max_iterations}]\n[left: {'; '.join(left)}"
+    turn, turns = ledger.iterations + 1, ledger.options.max_iterations
+    where = f"turn {turn} of {turns}" if turn <= turns else "no turn is left"
+    return f"{where}]\n[left: {'; '.join(left)}"
 
 
 def observation(reports: Sequence[CellReport], status: str, limit: int) -> str:
