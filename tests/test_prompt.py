@@ -215,6 +215,13 @@ def test_the_status_tells_what_is_left() -> None:
     assert "s; " not in status_line(Ledger(Options()))
 
 
+def test_no_turn_is_counted_beyond_the_last() -> None:
+    """After it the answer is asked for, which is not turn 3 of 2."""
+    account = Ledger(Options(max_iterations=2))
+    account.iterations = 2
+    assert status_line(account) == "no turn is left]\n[left: 50 of 50 sub-calls"
+
+
 def test_a_reply_without_code_is_answered() -> None:
     """The model is told that nothing was run and how to write code."""
     assert "```repl" in no_code("s")

@@ -80,7 +80,12 @@ def build(name: str) -> None:
 
 def run(notebook: Any) -> None:
     """Execute a notebook in its folder."""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=300,
+        coalesce_streams=True,  # else what is printed slowly is saved in pieces
+        resources={"metadata": {"path": str(HERE)}},
+    ).execute()
 
 
 def clean(notebook: Any) -> None:

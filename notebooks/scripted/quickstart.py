@@ -1,23 +1,9 @@
-"""Makes the quickstart's recording: replies written by hand in a capable model's place, run on the real data.
-
-    python notebooks/scripted/quickstart.py
-
-No model was asked. The code in the replies runs for real, in the sandbox, on the 336,776 flights; only the replies of the
-main model and of the sub-model are written here, and the recording says so.
-"""
+"""Replies of the quickstart, written by hand; `build.py` runs them on the 336,776 flights."""
 
 from __future__ import annotations
 
 import calendar
 import re
-from pathlib import Path
-
-import nbformat
-from nbclient import NotebookClient
-
-HERE = Path(__file__).parent.parent
-NOTEBOOK = HERE / "01_quickstart.ipynb"
-RECORDING = HERE / "01_quickstart.recording.json"
 
 WORST = [
     """\
@@ -139,6 +125,8 @@ SUBMIT(route=best.index[0], unreliable=round(float(best["unreliable"].iloc[0]), 
 ```""",
 ]
 
+REPLIES = WORST + FOLLOW_UP
+
 
 def sub_model(prompt: str) -> str:
     """Stands for the sub-model: one sentence made from the numbers of the profile in the prompt."""
@@ -152,33 +140,3 @@ def sub_model(prompt: str) -> str:
         f"Departures {worst} fail most often ({share[worst]:.0%}), so book {best} ({share[best]:.0%}); "
         f"{month}, so keep a day in hand then."
     )
-
-
-def main() -> None:
-    """Run the notebook with the scripted model, recording; then run it as it ships, from the recording."""
-    RECORDING.unlink(missing_ok=True)
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    recorded = nbformat.from_dict(notebook)
-    setup = (
-        "import sys; sys.path.insert(0, 'scripted')\n"
-        "import quickstart, rlm_kernel\n"
-        "model = rlm_kernel.ScriptedModel(quickstart.WORST + quickstart.FOLLOW_UP, sub=quickstart.sub_model)\n"
-        "rlm_kernel.configure(model=model, sub_model=model)"
-    )
-    cells = [nbformat.v4.new_code_cell(setup)]
-    code = [cell.source for cell in recorded.cells if cell.cell_type == "code"]
-    cells += [nbformat.v4.new_code_cell(source.replace("--replay", "--record")) for source in code]
-    NotebookClient(
-        nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata), resources={"metadata": {"path": str(HERE)}}
-    ).execute()
-    text = RECORDING.read_text(encoding="utf-8")
-    note = "Written by hand (notebooks/scripted/quickstart.py); no model was asked. Token counts are estimates."
-    RECORDING.write_text(text.replace('"note": ""', f'"note": "{note}"', 1), encoding="utf-8")
-    NotebookClient(notebook, resources={"metadata": {"path": str(HERE)}}).execute()
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-    nbformat.write(notebook, NOTEBOOK)
-
-
-if __name__ == "__main__":
-    main()

@@ -55,7 +55,9 @@ def status_line(ledger: Ledger, history: str = "") -> str:
     if (seconds := ledger.seconds_left) is not None:
         left.append(f"{seconds:.0f} s")
     told = f"]\n[history: {_HISTORY.format(history)}" if history else ""
-    return f"turn {ledger.iterations + 1} of {ledger.options.max_iterations}]\n[left: {'; '.join(left)}{told}"
+    turn, turns = ledger.iterations + 1, ledger.options.max_iterations
+    where = f"turn {turn} of {turns}" if turn <= turns else "no turn is left"
+    return f"{where}]\n[left: {'; '.join(left)}{told}"
 
 
 def observation(reports: Sequence[CellReport], status: str, limit: int) -> str:
