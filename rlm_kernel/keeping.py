@@ -74,7 +74,7 @@ async def save(path: str | os.PathLike[str], journal: Journal, memory: Memory) -
 
 
 def _place(path: str | os.PathLike[str]) -> Path:
-    place = Path(path).expanduser().absolute()
+    place = Path(path).expanduser()
     if not place.name or place.is_dir():
         raise InputError(f"{path} is a folder: name a file to save to")
     return place

@@ -92,7 +92,7 @@ Handler = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """Answers one request of the sandbox: (method, params) -> JSON-able value; raises RefusedError.
 
 Methods: `llm_query` and `llm_batch` (params `prompts`, `model`), `submit` (params `fields`, `values`, as `guest.wire`
-encodes them).
+encodes them), `save` (see `guest.saving`).
 """
 
 
@@ -165,6 +165,7 @@ class Sandbox(Protocol):
       and goes on from a copy that was made earlier. Returns how many steps (deliveries by `start` and cells that ended,
       counted since the first `start`) the copy holds; None when there is none. `obstacle: str` then says why.
     - `files` and `copy_files`, as `HasFiles` has them.
+    - a variable `__rlm__` of the code, whose attribute `repl` is a `guest.repl.Repl`: then its variables can be saved.
     """
 
     async def put(self, variables: Mapping[str, Any]) -> None:

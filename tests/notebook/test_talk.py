@@ -90,7 +90,7 @@ def test_files_that_are_none(book: Book, tmp_path: Path) -> None:
         ("save", "%rlm save takes the name of a file and nothing else"),
         ("load", "%rlm load takes the name of a file and nothing else"),
         ("save a b", "unrecognized arguments: b"),
-        ("load --to x y", "%rlm load takes the name of a file and nothing else"),
+        ("load x --to y", "%rlm load takes the name of a file and nothing else"),
     ):
         assert says in book.run(f"%rlm {line}").usage_error
     file = tmp_path / "s.rlm"
