@@ -92,7 +92,7 @@ def test_what_was_saved_is_told(tmp_path: Path) -> None:
     rlm("First?")
     place = tmp_path / "s.rlm"
     lines = str(rlm.save(place)).splitlines()
-    assert lines[0] == f"saved {place}: 2 variables, a conversation of 2 turns, 1 questions"
+    assert lines[0] == f"saved {place}: 2 variables, a conversation of 2 turns, 1 question"
     assert [line.partition(": ")[2].partition(":")[0] for line in lines[1:]] == ["lock", "file", "view"]
     assert all("cannot pickle" in line for line in lines[1:])
     again = str(make()[0].load(place)).splitlines()
@@ -105,6 +105,14 @@ def test_many_that_could_not_be_saved_are_counted() -> None:
     kept = Kept(Path("f"), "saved", missing={f"v{n}": "no" for n in range(30)})
     assert str(kept).splitlines()[-1] == "not saved: 10 more"
     assert len(str(kept).splitlines()) == 22
+
+
+def test_what_a_sandbox_says_of_its_variables_is_clean() -> None:
+    """Names and reasons are the code's: on a line each, and nothing that a terminal would obey."""
+    kept = Kept(Path("f"), "loaded", missing={"a\nb": "\x1b[2Jgone\r\u202e", "*": "x" * 5_000})
+    first, second, third = str(kept).splitlines()
+    assert (first, second) == ("loaded f: 0 variables, no conversation, 0 questions", "not loaded: a b: gone \\u202e")
+    assert len(third) <= 400
 
 
 def test_variables_stay_in_the_sandbox_that_was_saved(tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ def test_a_session_is_saved_and_loaded(book: Book, tmp_path: Path) -> None:
     file = tmp_path / "my session.rlm"
     lines = book.ok(f"%rlm save '{file}'").stream("stdout").splitlines()
     assert lines == [
-        f"saved {file}: 1 variables, a conversation of 2 turns, 1 questions",
+        f"saved {file}: 1 variable, a conversation of 2 turns, 1 question",
         "not saved: gen: generator: cannot pickle 'generator' object",
     ]
     book.ok("%rlm reset")
     assert "nothing to save yet" in book.run(f"%rlm save '{file}'").usage_error
     said = book.ok(f"%rlm load '{file}'").stream("stdout")
-    assert said.startswith(f"loaded {file}: 1 variables, a conversation of 2 turns, 1 questions\nnot loaded: gen")
+    assert said.startswith(f"loaded {file}: 1 variable, a conversation of 2 turns, 1 question\nnot loaded: gen")
     assert "x  list[int]" in book.ok("%rlm vars").stream("stdout")
     book.ok("%%rlm --continue -> n: int\nAnd now?")
     assert book.value("rlm_result.n") == 1
