@@ -649,6 +649,27 @@ print(new['f'](2), new['math'].pi > 3, new['m'], [t['failed'] for t in told if '
     ), done.stderr
 
 
+def test_functions_of_the_repl_are_known_by_name() -> None:
+    """They are not saved, what refers to them is; where there is no such function it says so, and the rest is there."""
+    told: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+
+    def call(method: str, part: str | None = None, **facts: Any) -> None:
+        if part is not None:
+            parts.append(base64.b64decode(part))
+        else:
+            told.append({"same": "", **facts, "data": f"_{len(told)}", "bytes": b"".join(parts)})
+            parts.clear()
+
+    own: dict[str, Any] = {"ask": threading.Lock().acquire}
+    saving.save({"ask": own["ask"], "mine": [own["ask"]], "x": 1}, own, own, 10**6, call)
+    assert [facts["name"] for facts in told] == ["mine", "x"]
+    for there, failed in ((own, {}), ({}, {"mine": "it needs ask, which this REPL has not"})):
+        space: dict[str, Any] = {facts["data"]: facts["bytes"] for facts in told}
+        assert saving.load(space, there, told) == failed
+        assert space["x"] == 1
+
+
 def test_what_ipython_keeps_is_not_saved() -> None:
     """Its inputs and outputs, the REPL's own functions, and what was there from the beginning."""
     space = dict.fromkeys(
