@@ -109,7 +109,7 @@ class Compactor:
         await self._cells.keep({name: transcript})
         first, last = older[0][0], older[-1][0]
         notice = prompt.summary_notice(name, variables, talk.asked if talk.question_is_older else "")
-        made = talk.compacted(prompt.summary_message(first, last, summary), notice, transcript)
+        made = talk.compacted(prompt.summary_message(last, summary), notice, transcript)
         self._emit(
             ev.Compacted,
             iteration=number,

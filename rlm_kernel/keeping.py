@@ -11,12 +11,13 @@ from pathlib import Path
 from rlm_kernel.archive import Archive, Writer
 from rlm_kernel.errors import InputError, RecordingError
 from rlm_kernel.memory import Memory
+from rlm_kernel.render.clean import clip, count
 from rlm_kernel.sandbox.journal import Journal
 from rlm_kernel.sandbox.state import put_back, take_out
 
 __all__ = ["Kept", "load", "save"]
 
-_SHOWN = 20
+_SHOWN, _WIDTH = 20, 400
 _OURS = ("history", "transcript")
 """Variables that are made anew from what the session knows."""
 
@@ -40,13 +41,14 @@ class Kept:
     """Bytes of the file."""
 
     def __str__(self) -> str:
-        talk = f"a conversation of {self.replies} turns" if self.replies else "no conversation"
+        talk = f"a conversation of {count(self.replies, 'turn')}" if self.replies else "no conversation"
         size = f" ({self.size / 2**20:,.1f} MB)" if self.size >= 2**20 else ""
-        lines = [f"{self.done} {self.path}{size}: {len(self.variables)} variables, {talk}, {self.questions} questions"]
-        shown = list(self.missing.items())
-        lines += [f"not {self.done}: {name if name != '*' else 'the variables'}: {why}" for name, why in shown[:_SHOWN]]
-        if len(shown) > _SHOWN:
-            lines.append(f"not {self.done}: {len(shown) - _SHOWN} more")
+        has = f"{count(len(self.variables), 'variable')}, {talk}, {count(self.questions, 'question')}"
+        lines = [f"{self.done} {self.path}{size}: {has}"]
+        for name, why in list(self.missing.items())[:_SHOWN]:
+            lines.append(clip(f"not {self.done}: {name if name != '*' else 'the variables'}: {why}", _WIDTH))
+        if len(self.missing) > _SHOWN:
+            lines.append(f"not {self.done}: {len(self.missing) - _SHOWN} more")
         return "\n".join(lines)
 
 
@@ -74,7 +76,7 @@ async def save(path: str | os.PathLike[str], journal: Journal, memory: Memory) -
 
 
 def _place(path: str | os.PathLike[str]) -> Path:
-    place = Path(path).expanduser().absolute()
+    place = Path(path).expanduser()
     if not place.name or place.is_dir():
         raise InputError(f"{path} is a folder: name a file to save to")
     return place

@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from rlm_kernel import RLM, Completion, FakeSandbox, InputError, ModelError, Options, Request, Result, ScriptedModel
+from rlm_kernel import (
+    RLM,
+    Completion,
+    FakeSandbox,
+    InputError,
+    KernelSandbox,
+    ModelError,
+    Options,
+    Request,
+    Result,
+    ScriptedModel,
+)
 from rlm_kernel import events as ev
 from rlm_kernel.asking import input_bound
 from rlm_kernel.compaction import Compactor
@@ -158,6 +169,18 @@ def test_the_full_text_is_in_the_repl() -> None:
     model._replies = (*replies[: model._answered], look)
     assert rlm("And now?").answer == str([1] * gone + [0] * (15 - gone)) + "True"
     assert gone + (len(talk.messages) - 3 + 1) // 2 == talk.replies
+
+
+def test_it_works_in_a_kernel() -> None:
+    """The variable with the full text gets there between two turns, and comes back when the kernel is killed later."""
+    model = Talking(9)
+    with make(model, sandbox=KernelSandbox()) as rlm:
+        result = rlm("How many?")
+        assert (result.answer, result.stop_reason) == ("45", "answered")
+        assert told(result)
+        look = [code("import os; os._exit(1)"), code("SUBMIT(str((v1, transcript[:25])))")]
+        model._replies = (*model._replies[: model._answered], *look)
+        assert rlm.ask("And now?").answer == "(1, '===== turn 1: reply =====')"
 
 
 def test_the_trajectory_keeps_everything() -> None:

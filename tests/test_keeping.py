@@ -92,7 +92,7 @@ def test_what_was_saved_is_told(tmp_path: Path) -> None:
     rlm("First?")
     place = tmp_path / "s.rlm"
     lines = str(rlm.save(place)).splitlines()
-    assert lines[0] == f"saved {place}: 2 variables, a conversation of 2 turns, 1 questions"
+    assert lines[0] == f"saved {place}: 2 variables, a conversation of 2 turns, 1 question"
     assert [line.partition(": ")[2].partition(":")[0] for line in lines[1:]] == ["lock", "file", "view"]
     assert all("cannot pickle" in line for line in lines[1:])
     again = str(make()[0].load(place)).splitlines()
@@ -105,6 +105,14 @@ def test_many_that_could_not_be_saved_are_counted() -> None:
     kept = Kept(Path("f"), "saved", missing={f"v{n}": "no" for n in range(30)})
     assert str(kept).splitlines()[-1] == "not saved: 10 more"
     assert len(str(kept).splitlines()) == 22
+
+
+def test_what_a_sandbox_says_of_its_variables_is_clean() -> None:
+    """Names and reasons are the code's: on a line each, and nothing that a terminal would obey."""
+    kept = Kept(Path("f"), "loaded", missing={"a\nb": "\x1b[2Jgone\r\u202e", "*": "x" * 5_000})
+    first, second, third = str(kept).splitlines()
+    assert (first, second) == ("loaded f: 0 variables, no conversation, 0 questions", "not loaded: a b: gone \\u202e")
+    assert len(third) <= 400
 
 
 def test_variables_stay_in_the_sandbox_that_was_saved(tmp_path: Path) -> None:
@@ -639,6 +647,27 @@ print(new['f'](2), new['math'].pi > 3, new['m'], [t['failed'] for t in told if '
         "10 True [1] ['type: the class C needs cloudpickle, which is not installed here', "
         "'C: the class C needs cloudpickle, which is not installed here']\n"
     ), done.stderr
+
+
+def test_functions_of_the_repl_are_known_by_name() -> None:
+    """They are not saved, what refers to them is; where there is no such function it says so, and the rest is there."""
+    told: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+
+    def call(method: str, part: str | None = None, **facts: Any) -> None:
+        if part is not None:
+            parts.append(base64.b64decode(part))
+        else:
+            told.append({"same": "", **facts, "data": f"_{len(told)}", "bytes": b"".join(parts)})
+            parts.clear()
+
+    own: dict[str, Any] = {"ask": threading.Lock().acquire}
+    saving.save({"ask": own["ask"], "mine": [own["ask"]], "x": 1}, own, own, 10**6, call)
+    assert [facts["name"] for facts in told] == ["mine", "x"]
+    for there, failed in ((own, {}), ({}, {"mine": "it needs ask, which this REPL has not"})):
+        space: dict[str, Any] = {facts["data"]: facts["bytes"] for facts in told}
+        assert saving.load(space, there, told) == failed
+        assert space["x"] == 1
 
 
 def test_what_ipython_keeps_is_not_saved() -> None:

@@ -51,7 +51,8 @@ class Request:
     messages: tuple[Message, ...]
     system: str = ""
     kind: Literal["root", "sub"] = "root"
-    """`root` for a turn of the loop, `sub` for a `llm_query` of the sandbox. Only recordings look at it."""
+    """`root` for a turn of the loop, or a summary of its turns; `sub` for a `llm_query` of the sandbox. Only recordings
+    look at it."""
     cache: bool = True
     """Ask the provider to cache the prefix: worth it for a conversation that goes on, not for one-off sub-calls."""
     max_tokens: int | None = None

@@ -27,11 +27,11 @@ def summary_call() -> str:
     )
 
 
-def summary_message(first: int, last: int, text: str) -> str:
-    """The summary, as said by the model."""
+def summary_message(last: int, text: str) -> str:
+    """The summary, as said by the model. It stands for an earlier one as well."""
     cut = Excerpt(SUMMARY_CHARS)
     cut.add(text.strip())
-    return f"(Summary of my turns {first} to {last}.)\n\n{cut.cut(SUMMARY_CHARS)}"
+    return f"(Summary of my turns 1 to {last}.)\n\n{cut.cut(SUMMARY_CHARS)}"
 
 
 def summary_notice(transcript: str, variables: str, question: str) -> str:

@@ -93,7 +93,8 @@ Handler = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 Methods: `llm_query` and `llm_batch` (params `prompts`, `model`), `rlm_query` and `rlm_batch` (params `calls`, `shared`,
 `model`, `outputs`; see `guest.children`), `tool` (params `tool`, its name, and `arguments`, as JSON) and `submit`
-(params `fields`, `values`), with values as `guest.wire` encodes them.
+(params `fields`, `values`), with values as `guest.wire` encodes them, `save` (see
+`guest.saving`).
 """
 
 
@@ -168,6 +169,7 @@ class Sandbox(Protocol):
     - `files` and `copy_files`, as `HasFiles` has them.
     - `async def spawn(self) -> Sandbox`: another one of the same kind for a child run, not started, whose code is kept
       apart no less. It is handed `sealed.Sealed` variables. Without it `rlm_query` becomes a plain sub-call.
+    - a variable `__rlm__` of the code, whose attribute `repl` is a `guest.repl.Repl`: then its variables can be saved.
 
     Tools come by `put` too, as a variable `guest.tools.CARRIER`, from which `guest.repl.Repl` makes the functions.
     """

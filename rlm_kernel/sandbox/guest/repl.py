@@ -248,7 +248,9 @@ class Repl:
     def save(self, skipped: Iterable[str], room: int) -> None:
         """Send the variables to the host as bytes, but for those of these names; see `saving.save`."""
         names = [name for name, value in self._first.items() if self._namespace.get(name) is value]
-        saving.save(self._namespace, self._functions, {*skipped, *names, *RESERVED, *_HIDDEN}, room, self._channel.call)
+        saving.save(
+            self._namespace, self._functions, {*skipped, *names, *self._functions, *_HIDDEN}, room, self._channel.call
+        )
 
     def load(self, specs: str) -> str:
         """Make variables of bytes; tells as JSON which could not be made. See `saving.load`."""

@@ -157,7 +157,7 @@ class _Loader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module.rpartition(".")[2] == "saving" and name in ("_own", "_function", "_fill"):
-            return {"_own": self._own.__getitem__, "_function": self._make, "_fill": _fill}[name]
+            return {"_own": self._find, "_function": self._make, "_fill": _fill}[name]
         if module.partition(".")[0] == "cloudpickle" and name == "_make_function":
             self._same(self._python)
         try:
@@ -166,6 +166,11 @@ class _Loader(pickle.Unpickler):
             raise LackError(f"the sandbox's Python has no module '{error.name}': install it there") from None
         except AttributeError:
             raise LackError(f"there is no {module}.{name} in the sandbox's Python") from None
+
+    def _find(self, name: str) -> Any:
+        if name not in self._own:
+            raise LackError(f"it needs {name}, which this REPL has not")
+        return self._own[name]
 
     def _make(self, code: bytes, name: str, cells: int, python: tuple[int, int]) -> Any:
         self._same(python)
