@@ -51,7 +51,7 @@ class Options:
     max_errors: int = _option(
         5, "turns with an error, one after another, before it has to answer", least=1, metavar="N"
     )
-    max_concurrency: int = _option(64, "sub-calls at the same time", least=1, metavar="N")
+    max_concurrency: int = _option(64, "sub-calls at the same time, and calls of tools", least=1, metavar="N")
     max_depth: int = _option(
         2,
         "levels of runs: 2 is the run and its children (rlm_query); with 0 or 1 there are no children",
@@ -73,8 +73,8 @@ class Options:
     )
     tools: Toolbox = _option(
         Toolbox(),
-        "functions of the notebook that the code may call, with commas between them. They run here, outside of the "
-        "sandbox, with all that you may do: each is a hole in the sandbox, made on purpose",
+        "functions of the notebook that the code may call, and DataTools, with commas between them. Functions run "
+        "here, outside of the sandbox, with all that you may do: each is a hole in the sandbox, made on purpose",
         metavar="NAME,…",
         read=Toolbox.of,
     )

@@ -193,12 +193,13 @@ def _text(error: BaseException) -> str:
 
 def _pathless(text: str, known: str) -> str:
     """Without the paths of this machine, but for their last part, and for those that the sandbox has named itself."""
-    said = known.replace("\\\\", "\\")
 
     def shorter(found: re.Match[str]) -> str:
         path = found[0]
         root = "/" + path.lstrip("/").partition("/")[0]
-        if path in said or (path.startswith("/") and not os.path.lexists(root)):  # /api/v1 is none
+        if path.startswith("/") and not os.path.lexists(root):  # /api/v1 is none
+            return path
+        if json.dumps(path, ensure_ascii=False)[1:-1] in known:
             return path
         return "…/" + re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 

@@ -69,7 +69,11 @@ class Workers:
         Args:
             work: raises nothing but CancelledError.
         """
-        shared = await _Shared.one()
+        try:
+            shared = await _Shared.one()
+        except asyncio.CancelledError:
+            work.close()
+            raise
         own, tasks = asyncio.get_running_loop(), list[asyncio.Task[T]]()
         done: asyncio.Future[T]
         done, settle = _across()

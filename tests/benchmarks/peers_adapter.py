@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rlm_kernel import RLM, Completion, KernelSandbox
+from rlm_kernel import RLM, Completion, KernelSandbox, tool
 from rlm_kernel.sandbox.isolation.policy import Limits
 
 from .base import Adapter, BareEnvironment, Unsupported
@@ -40,12 +40,11 @@ class RlmKernel(Adapter):
         return f"SUBMIT(answer={expression})"
 
     def run(self, lm, context, *, tools=None, values=None, cell_timeout=None, llm_concurrency=None, max_depth=1):
-        if tools:
-            raise Unsupported("no host tools yet")
         if max_depth > 1:
             raise Unsupported("no child runs yet")
         inputs = {"context": context, **(values or {})}
-        options = {} if llm_concurrency is None else {"max_concurrency": llm_concurrency}
+        options = {"tools": [tool(function, name=name) for name, function in (tools or {}).items()]}
+        options |= {} if llm_concurrency is None else {"max_concurrency": llm_concurrency}
         if cell_timeout is not None:
             options["cell_timeout"] = cell_timeout
         model = BenchModel(lm)

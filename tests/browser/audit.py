@@ -43,7 +43,7 @@ _AUDIT = r"""([selector, allowed, every]) => {
       if (name === "src" && !image.test(value)) faults.add(says);
       if (name === "style" && /url|expression|position|import|[{}<>\\]/i.test(value)) faults.add(says);
       if (name === "class" && !/^(rlm[a-z0-9-]*\s*)+$/.test(value) && value) faults.add(says);
-      if (name === "id" && !/^rlm\d+-[0-9.-]+$/.test(value)) faults.add(says);
+      if (name === "id" && !/^rlm\d+-[qu]-[0-9.-]+$/.test(value)) faults.add(says);
     }
   };
   for (const root of roots) {

@@ -29,9 +29,8 @@ from tests.helpers import in_loop
 
 def asked(*args: Any, **kwargs: Any) -> str:
     """Arguments, as the sandbox sends them."""
-    return json.dumps(
-        {"args": [wire.encode(x) for x in args], "kwargs": {k: wire.encode(v) for k, v in kwargs.items()}}
-    )
+    given = {"args": [wire.encode(x) for x in args], "kwargs": {k: wire.encode(v) for k, v in kwargs.items()}}
+    return json.dumps(given, ensure_ascii=False)
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
@@ -332,7 +331,8 @@ def test_paths_of_this_machine_stay_here() -> None:
     def f(path: str) -> None:
         Path(path).read_text()
 
-    assert error(f, "/tmp/no such/file.txt")[1] == "[Errno 2] No such file or directory: '/tmp/no such/file.txt'"
+    for path in ("/tmp/no such/file.txt", "/tmp/né/x.txt"):
+        assert error(f, path)[1] == f"[Errno 2] No such file or directory: '{path}'"
 
     def hidden() -> None:
         Path("/tmp/secret place/file.txt").read_text()
@@ -348,6 +348,11 @@ def test_paths_of_this_machine_stay_here() -> None:
         raise OSError(r"C:\Users\me\notes.txt is locked, and so is 'D:\my data\b.txt'")
 
     assert error(windows)[1] == "…/notes.txt is locked, and so is '…/b.txt'"
+
+    def opens(path: str) -> None:
+        raise OSError(f"cannot open {path}")
+
+    assert error(opens, r"C:\Users\me\notes.txt")[1] == r"cannot open C:\Users\me\notes.txt"
 
     def none() -> None:
         raise ValueError("GET https://a.org/api/v1?x=/y/z failed: 3/4 km/h, and/or ./a/b ~/c \\d+\\w+")

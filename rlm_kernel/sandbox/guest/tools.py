@@ -45,7 +45,7 @@ def _function(name: str, doc: str, channel: Channel) -> Callable[..., Any]:
         except wire.NotSendableError as error:
             raise TypeError(f"{name}(): {error}") from None
         try:
-            answer = channel.call("tool", tool=name, arguments=json.dumps(given))
+            answer = channel.call("tool", tool=name, arguments=json.dumps(given, ensure_ascii=False))
         except HostError as error:
             raise ToolError(str(error)) from None
         if "error" in answer:
