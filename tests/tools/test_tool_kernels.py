@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rlm_kernel import KernelSandbox, tool
+from rlm_kernel import RLM, Field, KernelSandbox, ScriptedModel, Signature, tool
 from rlm_kernel import events as ev
 from rlm_kernel.loop import Run
 from tests.helpers import code, end, play
@@ -124,3 +125,58 @@ def test_the_tools_are_there_after_a_death() -> None:
     assert played.trajectory.values == {"answer": "3"}
     assert [c.status for c in played.trajectory.cells] == ["ok", "ok", "died", "ok", "submitted"]
     assert len(played.trajectory.tool_calls) == 2
+
+
+def test_the_seed_scenario() -> None:
+    """ts-rlm's tutorial, step 3: a question about the system, answered with tools that read it."""
+    signature = Signature(
+        (Field("query", description="User's question about system data"),),
+        (Field("answer"), Field("sources", list[str], description="List of data sources consulted")),
+        "Answer questions by fetching and analyzing system data.",
+    )
+
+    def read_file(path: str) -> str:
+        """The text of a file of this machine."""
+        return Path(path).read_text()
+
+    def list_dir(path: str) -> list[str]:
+        """The names in a folder."""
+        return sorted(p.name for p in Path(path).iterdir())
+
+    async def run_command(command: str) -> str:
+        """What a shell command prints."""
+        running = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+        return (await running.communicate())[0].decode()
+
+    cells = [
+        "print([n for n in list_dir('/etc') if 'release' in n])\nprint(read_file('/etc/os-release')[:200])",
+        "name = dict(line.split('=', 1) for line in read_file('/etc/os-release').splitlines() if '=' in line)['NAME']\n"
+        "free = run_command('df -k / | tail -1').split()[3]\n"
+        "SUBMIT(answer=f'{name.strip(chr(34))}, {free} KB', sources=['/etc/os-release', 'df'])",
+    ]
+    model = ScriptedModel([code(cell) for cell in cells])
+    with RLM(signature, model=model, sub_model=model, tools=[read_file, list_dir, run_command]) as rlm:
+        result = rlm(query="What Linux distribution is this system running and how much disk space is available?")
+    assert result.stop_reason == "answered"
+    assert int(result.answer.split()[-2]) > 0
+    assert result.sources == ["/etc/os-release", "df"]
+    assert [call.tool for call in result.trajectory.tool_calls] == ["list_dir", "read_file", "read_file", "run_command"]
+    assert "- `run_command(command: str) -> str`\n    What a shell command prints." in model.requests[0].system
+
+
+def test_a_replay_calls_the_tools_for_real(tmp_path: Path) -> None:
+    """Recorded are the replies of models; what the code does, it does again."""
+    called: list[int] = []
+
+    def f(n: int) -> int:
+        """Count."""
+        called.append(n)
+        return 10 * n
+
+    replies = [code("print(f(1))"), code("SUBMIT(str(f(2)))")]
+    path = str(tmp_path / "run.json")
+    for options in ({"record": path, "model": ScriptedModel(replies)}, {"replay": path}):
+        model = options.get("model", ScriptedModel([]))
+        with RLM("-> answer", **{"model": model, "sub_model": model, "tools": [f]} | options) as rlm:
+            assert rlm("Q").answer == "20"
+    assert called == [1, 2, 1, 2]
