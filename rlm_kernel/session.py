@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_kernel import events as ev
-from rlm_kernel.calls import Tree
+from rlm_kernel.calls import Kept, Tree
 from rlm_kernel.config import Options
 from rlm_kernel.errors import InputError, RecordingError, RLMError
 from rlm_kernel.loop import Run
@@ -146,6 +146,7 @@ class Session:
         self._journal = Journal(self.sandbox)
         self._turn = asyncio.Lock()
         self._active: Job | None = None
+        self._kept = Kept()
 
     async def run(self, job: Job, on_event: ev.OnEvent, trajectory: Trajectory) -> Result:
         """Answer one question.
@@ -173,7 +174,9 @@ class Session:
                 if job.task.options.fresh:
                     await self.reset()
                 await self._journal.put(job.variables)
-                job.run = Run(job.task, job.model, Tree(job.models, job.task.options), self._journal, emit)
+                kept = None if job.recorder or job.task.options.replay else self._kept
+                tree = Tree(job.models, job.task.options, kept)  # a recording has to hold all that it needs
+                job.run = Run(job.task, job.model, tree, self._journal, emit)
                 if job.stopped:  # while it waited for its turn, or its variables were packed
                     job.run.stop()
                 self.last = trajectory
@@ -226,4 +229,5 @@ class Session:
 
     async def reset(self) -> None:
         """Forget the sandbox's state; the next run starts a new one."""
+        self._kept.clear()
         await self._journal.shutdown()

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rlm_kernel.calls.kept import Kept
 from rlm_kernel.calls.standing import Standing, Tree
 from rlm_kernel.calls.submodels import SubModels
 from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
 from rlm_kernel.signature import Signature
 
-__all__ = ["Calls", "Standing", "Tree"]
+__all__ = ["Calls", "Kept", "Standing", "Tree"]
 
 Answerer = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
