@@ -275,7 +275,7 @@ def test_a_thousand_threads_ask() -> None:
         [code(THREADS, check)],
         "-> right: int, failed: list",
         sub=lambda prompt: f"{prompt}!",
-        sandbox=KernelSandbox(limits=Limits(processes=1200)),
+        sandbox=KernelSandbox(limits=Limits(processes=1200, memory=16_384)),  # 8 MB of address space each
         max_llm_calls=1000,
     )
     end(more)
