@@ -182,6 +182,11 @@ class Ledger:
         for account in self._lineage():
             account.subcalls += count
 
+    def return_subcalls(self, count: int) -> None:
+        """Give back what was charged and not made."""
+        for account in self._lineage():
+            account.subcalls -= count
+
     def refuse(self, reason: StopReason, detail: str) -> None:
         """A sub-call met a limit of this run: it ends after its cell. The first such limit is the reason."""
         self.refused = self.refused or (reason, detail)

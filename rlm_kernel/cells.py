@@ -26,6 +26,8 @@ _NOTES = {
     "died": "The REPL's process ended while this ran.",
     "flooded": "Stopped: it put out far too much.",
 }
+_STOPPED = ("interrupted", "timeout", "died", "flooded")
+_KEPT = "{count:,} replies of sub-models had come: ask the same prompts again, and you get these at once and uncharged."
 _RECOVERED = {
     "resumed": "Your variables are what they were before this block.",
     "replayed": "The REPL was rebuilt by running your earlier blocks again: your variables are what they were.",
@@ -82,7 +84,7 @@ class Cells:
     async def _one(self, iteration: int, code: str) -> CellReport:
         self._count += 1
         number = self._count
-        self._calls.standing.where = (iteration, number)
+        self._calls.standing.begin_cell(iteration, number)
         self._emit(ev.CellStarted, iteration=iteration, cell=number, code=code)
         output = Excerpt(self._options.max_output_chars)
         displayed: list[Mapping[str, Any]] = []
@@ -112,6 +114,8 @@ class Cells:
             removed=result.removed,
         )
         note = result.why or self._note(status)
+        if status in _STOPPED and (kept := self._calls.standing.keep_replies()):
+            note = f"{note} {_KEPT.format(count=kept)}"
         if result.status == "died":
             over = status == "submitted" or end is not None
             note = f"{note} {await self._recover(iteration, result.detail, over=over)}"

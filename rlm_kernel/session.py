@@ -15,7 +15,7 @@ from typing import Any
 from rlm_kernel import events as ev
 from rlm_kernel import keeping
 from rlm_kernel.archive import Archive
-from rlm_kernel.calls import Tree
+from rlm_kernel.calls import KeptReplies, Tree
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.direct import Direct, hint
 from rlm_kernel.errors import InputError, RLMError
@@ -46,6 +46,7 @@ class Session:
         self._turn = asyncio.Lock()
         self._active: Job | None = None
         self._hinted = False
+        self._replies = KeptReplies()
 
     async def run(self, job: Job, on_event: ev.OnEvent, trajectory: Trajectory) -> Result:
         """Answer one question.
@@ -77,7 +78,9 @@ class Session:
                 self._active = job
                 if job.task.options.fresh:
                     await self.reset()
-                memory, tree = self.memory, Tree(job.models, job.task.options)
+                kept = None if job.recorder or job.task.options.replay else self._replies
+                # a recording has to hold all that it needs
+                memory, tree = self.memory, Tree(job.models, job.task.options, kept)
                 earlier = memory.earlier() if job.continues else None
                 if job.data:
                     job.run = Direct(job.task, job.data, job.model, tree, emit)
@@ -172,4 +175,5 @@ class Session:
     async def reset(self) -> None:
         """Forget the sandbox's state and what was said; the next run starts a new one."""
         self.memory = Memory()
+        self._replies.clear()
         await self._journal.shutdown()

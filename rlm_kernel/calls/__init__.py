@@ -10,6 +10,7 @@ from typing import Any
 
 from rlm_kernel.calls.child import Child, ChildRun
 from rlm_kernel.calls.children import Beget, Children
+from rlm_kernel.calls.kept import KeptReplies
 from rlm_kernel.calls.standing import Standing, Tree
 from rlm_kernel.calls.submodels import SubModels
 from rlm_kernel.calls.tools import Tools
@@ -17,7 +18,7 @@ from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.sandbox.guest import wire
 from rlm_kernel.task import Task
 
-__all__ = ["Beget", "Calls", "Child", "ChildRun", "Standing", "Tree"]
+__all__ = ["Beget", "Calls", "Child", "ChildRun", "KeptReplies", "Standing", "Tree"]
 
 Answerer = Callable[[Mapping[str, Any]], Awaitable[Any]]
 

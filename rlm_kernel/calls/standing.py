@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rlm_kernel import events as ev
 from rlm_kernel.asking import UNPRICED, Answer
 from rlm_kernel.budget import Ledger, OverdrawnError
+from rlm_kernel.calls.kept import KeptReplies
 from rlm_kernel.calls.limiter import Limiter
 from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
@@ -32,6 +33,7 @@ class Tree:
     Args:
         models: those that code may ask, by name; None is the sub-model.
         options: the outermost run's.
+        kept: replies that an earlier question of the same sandbox never got.
 
     Attributes:
         slots: for sub-calls at the same time, also those that wait for the budget or for their provider.
@@ -45,8 +47,9 @@ class Tree:
         unpriced: it was said that the price of a model is not known.
     """
 
-    def __init__(self, models: Mapping[str | None, Model], options: Options) -> None:
+    def __init__(self, models: Mapping[str | None, Model], options: Options, kept: KeptReplies | None = None) -> None:
         self.models = models
+        self.kept = KeptReplies() if kept is None else kept
         self.slots = asyncio.Semaphore(options.max_concurrency)
         self.limiter = Limiter(options.max_concurrency)
         self.tools, self.workers = options.tools, Workers()
@@ -119,6 +122,25 @@ class Standing:
         self.where = (0, 0)
         self.closed = False
         self._subcalls = self._batches = self._tool_calls = 0
+        self._heard: list[tuple[str, str, str]] = []
+        """Replies of the cell that runs: model, prompt, text."""
+
+    def begin_cell(self, iteration: int, cell: int) -> None:
+        """From now on this cell runs."""
+        self.where = (iteration, cell)
+        self._heard.clear()
+
+    def heard(self, model: str, prompt: str, reply: str) -> None:
+        """A model has replied."""
+        self._heard.append((model, prompt, reply))
+
+    def keep_replies(self) -> int:
+        """The cell was stopped: its replies are kept for whoever asks the same again. How many these are."""
+        for model, prompt, reply in self._heard:
+            self.tree.kept.put(model, prompt, reply)
+        kept = len(self._heard)
+        self._heard.clear()
+        return kept
 
     def charge(self, count: int) -> None:
         """Take as many sub-calls.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_kernel.asking import ask
@@ -46,45 +46,78 @@ class SubModels:
 
     async def query(self, params: Mapping[str, Any]) -> list[dict[str, str]]:
         """Answer one prompt."""
-        model, prompts = self._checked(params)
-        return [await self._one(model, prompts[0], None)]
+        return await self._all(params, None)
 
     async def batch(self, params: Mapping[str, Any]) -> list[dict[str, str]]:
         """Answer many, in their order."""
-        model, prompts = self._checked(params)
-        batch = self._run.next_batch()
-        return list(await asyncio.gather(*(self._one(model, p, batch) for p in prompts)))
+        return await self._all(params, self._run.next_batch)
 
-    def _checked(self, params: Mapping[str, Any]) -> tuple[Model, Sequence[str]]:
+    async def _all(self, params: Mapping[str, Any], batch: Callable[[], int] | None) -> list[dict[str, str]]:
         prompts = params.get("prompts")
         if not isinstance(prompts, list) or not prompts:
             raise RefusedError("prompts have to be text")
         for prompt in prompts:
             check_prompt(prompt)
         model = self._run.tree.model(params.get("model"))
-        self._run.charge(len(prompts))
-        return model, prompts
+        kept = self._charged(model.name, prompts)
+        number, made = batch() if batch is not None else None, list[str]()
+        answers = [
+            self._one(model, prompt, number, made) if reply is None else self._again(model, prompt, number, reply)
+            for prompt, reply in zip(prompts, kept, strict=True)
+        ]
+        try:
+            return await asyncio.gather(*answers)
+        finally:
+            self._run.ledger.return_subcalls(kept.count(None) - len(made))
 
-    async def _one(self, model: Model, prompt: str, batch: int | None) -> dict[str, str]:
+    def _charged(self, model: str, prompts: Sequence[str]) -> list[str | None]:
+        """The replies to these prompts that are kept, in their order; None for each that has to be asked."""
+        run = self._run
+        kept = [run.tree.kept.take(model, prompt) for prompt in prompts]
+        try:
+            run.charge(kept.count(None))
+        except RefusedError:
+            for prompt, reply in zip(prompts, kept, strict=True):
+                if reply is not None:
+                    run.tree.kept.put(model, prompt, reply)
+            raise
+        return kept
+
+    async def _again(self, model: Model, prompt: str, batch: int | None, reply: str) -> dict[str, str]:
+        """A call that was answered before, when nobody could hear it."""
+        with self._run.subcall(prompt, model.name, batch) as call:
+            call.reply, call.error, call.cost = reply, "", 0.0
+        self._run.heard(model.name, prompt, reply)
+        return {"text": reply}
+
+    async def _one(self, model: Model, prompt: str, batch: int | None, made: list[str]) -> dict[str, str]:
         run = self._run
         async with run.tree.slots:
+            made.append(prompt)
             PACE.set(run.tree.limiter.call())  # of this task, which is the sub-call's own
-            with run.subcall(prompt, model.name, batch) as call:
-                try:
-                    request = Request((Message("user", prompt),), kind="sub", cache=False)
-                    answer = await ask(model, request, run.ledger)
-                    run.tell_unpriced(run.where[0], answer)
-                except OverdrawnError as error:
-                    run.ledger.refuse(error.reason, str(error))
-                    call.error = str(error)
-                except RecordingError as error:
-                    call.error = str(error)
-                    run.tree.fail(error)
-                except ModelError as error:
-                    call.error = str(error)
-                else:
-                    completion = answer.completion
-                    refused = completion.stop_reason == "refusal"
-                    call.reply, call.error = completion.text, "the model refused to answer" if refused else ""
-                    call.usage, call.cost, call.model = completion.usage, answer.cost, completion.model
-        return {"error": call.error} if call.error else {"text": call.reply}
+            return await self._asked(model, prompt, batch)
+
+    async def _asked(self, model: Model, prompt: str, batch: int | None) -> dict[str, str]:
+        run = self._run
+        with run.subcall(prompt, model.name, batch) as call:
+            try:
+                request = Request((Message("user", prompt),), kind="sub", cache=False)
+                answer = await ask(model, request, run.ledger)
+                run.tell_unpriced(run.where[0], answer)
+            except OverdrawnError as error:
+                run.ledger.refuse(error.reason, str(error))
+                call.error = str(error)
+            except RecordingError as error:
+                call.error = str(error)
+                run.tree.fail(error)
+            except ModelError as error:
+                call.error = str(error)
+            else:
+                completion = answer.completion
+                refused = completion.stop_reason == "refusal"
+                call.reply, call.error = completion.text, "the model refused to answer" if refused else ""
+                call.usage, call.cost, call.model = completion.usage, answer.cost, completion.model
+        if call.error:
+            return {"error": call.error}
+        run.heard(model.name, prompt, call.reply)
+        return {"text": call.reply}
