@@ -174,22 +174,238 @@ REPLIES = [*READ]
 TITLES = ("Mr", "Mrs", "Miss", "Lady", "Sir", "Colonel")
 TITLED = rf"(?:{'|'.join(TITLES)})\.? (?:and Mrs\.? )?(?:de )?[A-Z][a-z]+"
 NAME = re.compile(rf"\b{TITLED}|\b[A-Z][a-z]{{2,}}\b")
-WOMEN = set("Elizabeth Lizzy Eliza Jane Lydia Kitty Mary Charlotte Maria Georgiana Caroline Louisa Anne Catherine".split())
+WOMEN = set(
+    [
+        "Elizabeth",
+        "Lizzy",
+        "Eliza",
+        "Jane",
+        "Lydia",
+        "Kitty",
+        "Mary",
+        "Charlotte",
+        "Maria",
+        "Georgiana",
+        "Caroline",
+        "Louisa",
+        "Anne",
+        "Catherine",
+    ]
+)
 """First names of women; of others that stand alone, a surname is a man's, as was the custom."""
 PLACES = set(
-    "Netherfield Longbourn Meryton Pemberley Rosings Hunsford London Kent Derbyshire Brighton Lambton Hertfordshire Bath "
-    "Lucas Lodge Park Parsonage Gracechurch Scarborough Ramsgate Newcastle Clapham Epsom Oakham Mount Hill Street".split()
+    [
+        "Netherfield",
+        "Longbourn",
+        "Meryton",
+        "Pemberley",
+        "Rosings",
+        "Hunsford",
+        "London",
+        "Kent",
+        "Derbyshire",
+        "Brighton",
+        "Lambton",
+        "Hertfordshire",
+        "Bath",
+        "Lucas",
+        "Lodge",
+        "Park",
+        "Parsonage",
+        "Gracechurch",
+        "Scarborough",
+        "Ramsgate",
+        "Newcastle",
+        "Clapham",
+        "Epsom",
+        "Oakham",
+        "Mount",
+        "Hill",
+        "Street",
+    ]
 )
 NO_NAMES = set(
-    "The This That These Those They Their There Then Than She Her Hers His Him You Your One Once Two Both Each Every Some "
-    "Many Such With Without When Where While What Which Who Whose How Why Here Now Nor Not Nothing Never But And For From "
-    "After Before Upon Under Till Until Though Could Would Should Might Must May Shall Will Was Were Had Has Have Did Does "
-    "Been Being Its Our All Any Most More Much Very Yes Indeed Pray Dear Lord God Good Oh Ah Well Smiles Laugh Vain "
-    "Nothing Many Among Again Always Sunday Monday Tuesday Wednesday Thursday Friday Saturday Christmas Michaelmas "
-    "January February March April June July August September October November December English French Chapter Madam "
-    "Ma Mamma Papa Aunt Uncle Dearest Until Too Let Make Take If In It As At By My So To Of On Or An He We Me No Be Do Go Up Us "
-    "Is Am Are Can Even Only Just Like Soon Still Thus Perhaps Follies Intimate Tease Putting Wholly Fond Sir Ladyship Park "
-    "Long Fortunately Wednesday Town".split()
+    [
+        "The",
+        "This",
+        "That",
+        "These",
+        "Those",
+        "They",
+        "Their",
+        "There",
+        "Then",
+        "Than",
+        "She",
+        "Her",
+        "Hers",
+        "His",
+        "Him",
+        "You",
+        "Your",
+        "One",
+        "Once",
+        "Two",
+        "Both",
+        "Each",
+        "Every",
+        "Some",
+        "Many",
+        "Such",
+        "With",
+        "Without",
+        "When",
+        "Where",
+        "While",
+        "What",
+        "Which",
+        "Who",
+        "Whose",
+        "How",
+        "Why",
+        "Here",
+        "Now",
+        "Nor",
+        "Not",
+        "Nothing",
+        "Never",
+        "But",
+        "And",
+        "For",
+        "From",
+        "After",
+        "Before",
+        "Upon",
+        "Under",
+        "Till",
+        "Until",
+        "Though",
+        "Could",
+        "Would",
+        "Should",
+        "Might",
+        "Must",
+        "May",
+        "Shall",
+        "Will",
+        "Was",
+        "Were",
+        "Had",
+        "Has",
+        "Have",
+        "Did",
+        "Does",
+        "Been",
+        "Being",
+        "Its",
+        "Our",
+        "All",
+        "Any",
+        "Most",
+        "More",
+        "Much",
+        "Very",
+        "Yes",
+        "Indeed",
+        "Pray",
+        "Dear",
+        "Lord",
+        "God",
+        "Good",
+        "Oh",
+        "Ah",
+        "Well",
+        "Smiles",
+        "Laugh",
+        "Vain",
+        "Nothing",
+        "Many",
+        "Among",
+        "Again",
+        "Always",
+        "Sunday",
+        "Monday",
+        "Tuesday",
+        "Wednesday",
+        "Thursday",
+        "Friday",
+        "Saturday",
+        "Christmas",
+        "Michaelmas",
+        "January",
+        "February",
+        "March",
+        "April",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+        "English",
+        "French",
+        "Chapter",
+        "Madam",
+        "Ma",
+        "Mamma",
+        "Papa",
+        "Aunt",
+        "Uncle",
+        "Dearest",
+        "Until",
+        "Too",
+        "Let",
+        "Make",
+        "Take",
+        "If",
+        "In",
+        "It",
+        "As",
+        "At",
+        "By",
+        "My",
+        "So",
+        "To",
+        "Of",
+        "On",
+        "Or",
+        "An",
+        "He",
+        "We",
+        "Me",
+        "No",
+        "Be",
+        "Do",
+        "Go",
+        "Up",
+        "Us",
+        "Is",
+        "Am",
+        "Are",
+        "Can",
+        "Even",
+        "Only",
+        "Just",
+        "Like",
+        "Soon",
+        "Still",
+        "Thus",
+        "Perhaps",
+        "Follies",
+        "Intimate",
+        "Tease",
+        "Putting",
+        "Wholly",
+        "Fond",
+        "Sir",
+        "Ladyship",
+        "Park",
+        "Long",
+        "Fortunately",
+        "Wednesday",
+        "Town",
+    ]
 )
 KIN = "sister|sisters|mother|father|aunt|uncle|daughter|niece|cousin|wife|husband|friend|brother|son"
 GROUPS = r"\b(?:the (?:girls|ladies|gentlemen|officers|whole party|mother and daughter|family|company|room)|[Mm]any|[Ee]verybody|they were told)\b"
@@ -234,7 +450,10 @@ def at(before: str, text: str, mark: re.Match[str]) -> tuple[list[str], str]:
         return [], "spoken of, not told"
     plain = told(text)
     start = _sentence(plain, mark.start())
-    lead, rest = plain[start : mark.start()], re.split(r"(?<!Mr)(?<!Mrs)[.;:!?\"]", plain[mark.end() :])[0].replace("«", "").replace("»", "")
+    lead, rest = (
+        plain[start : mark.start()],
+        re.split(r"(?<!Mr)(?<!Mrs)[.;:!?\"]", plain[mark.end() :])[0].replace("«", "").replace("»", ""),
+    )
     if re.search(r"\bred\b|colour", word) and not _is_face(word, lead, rest):
         return [], "a colour, but not of a face"
     if re.search(r"\b(?:portrait|picture|likeness|resemblance|painted)\b", lead):
@@ -302,13 +521,13 @@ def _names(text: str) -> list[str]:
 
 
 def _is_name(word: str) -> bool:
-    if word.split()[0].rstrip(".") in TITLES:
+    if word.split(maxsplit=1)[0].rstrip(".") in TITLES:
         return True
     return word not in NO_NAMES | PLACES and not word.endswith("ing")
 
 
 def _is_woman(name: str) -> bool:
-    return name.startswith(("Mrs", "Miss", "Lady")) or name.split()[0] in WOMEN
+    return name.startswith(("Mrs", "Miss", "Lady")) or name.split(maxsplit=1)[0] in WOMEN
 
 
 def _sentence(text: str, place: int) -> int:
