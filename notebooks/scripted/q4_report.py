@@ -51,8 +51,8 @@ share = {name: 100 * amount / sum(revenue.values()) for name, amount in revenue.
 print(f"total ${sum(revenue.values()) / 1e9}B", share)
 
 asked = (
-    "Which segment grows fastest? Quote the words that you rely on. If the excerpt does not say, reply NOT STATED and "
-    "what comes nearest.\\n\\n" + section("Revenue by segment") + "\\n\\n" + section("Outlook for 2025")
+    "Which segment grows fastest? Quote the words that you rely on.\\n"
+    "If the excerpt does not say, reply NOT STATED and what comes nearest.\\n\\n" + section("Revenue by segment") + "\\n" + section("Outlook for 2025")
 )
 verdict = llm_query(asked)
 print(verdict)

@@ -84,7 +84,7 @@ SUBMIT(
     methodology=(
         f"Parsed all {len(data):,} tickets, kept the {len(critical):,} critical ones, grouped them by category. Means over "
         f"the {sum(map(len, hours.values())):,} that have resolution_hours; the others were left out, not counted as zero. "
-        "Status was ignored: hours are missing equally often in all three. There is no field for the first response, so "
+        "Status was ignored: hours are missing about as often in all three. There is no field for the first response, so "
         "'response time' was read as resolution time. The means were computed twice, in plain Python and with pandas."
     ),
     by_category=by_category,
@@ -142,23 +142,23 @@ SUBMIT(
 
 LIMITED = [
     """\
-I look at how dates and states are written before I count.
+I look at how dates and priorities are written before I count.
 
 ```repl
-print(frame["created"].str[:7].nunique(), "months;", frame["created"].str[10:].unique(), frame["status"].unique())
+print(frame["created"].str[:7].nunique(), "months;", frame["created"].str[10:].unique(), frame["priority"].unique())
 ```""",
     """\
-ISO dates, all at midnight. The critical tickets by month, all of them and those still open:
+ISO dates, all at midnight, so the first seven characters are the month.
 
 ```repl
-critical = frame[frame["priority"] == "critical"].assign(month=lambda f: f["created"].str[:7])
-table = critical.groupby("month").agg(opened=("id", "size"), still_open=("status", lambda s: (s == "open").sum()))
-print(table.sort_values("opened", ascending=False).head(4))
+by_month = frame[frame["priority"] == "critical"].groupby(frame["created"].str[:7]).size()
+print(by_month.sort_values(ascending=False).head(3))
 ```""",
     """\
+The best that I have: the count above, not checked a second time.
+
 ```repl
-top = table["opened"].idxmax()
-SUBMIT(month=top, opened=int(table.loc[top, "opened"]), still_open=int(table.loc[top, "still_open"]))
+SUBMIT(month=by_month.idxmax(), opened=int(by_month.max()))
 ```""",
 ]
 
