@@ -307,13 +307,13 @@ def _names(text: str) -> list[str]:
 
 
 def _is_name(word: str) -> bool:
-    if word.split()[0].rstrip(".") in TITLES:
+    if word.split(maxsplit=1)[0].rstrip(".") in TITLES:
         return True
     return word not in NO_NAMES | PLACES and not word.endswith("ing")
 
 
 def _is_woman(name: str) -> bool:
-    return name.startswith(("Mrs", "Miss", "Lady")) or name.split()[0] in WOMEN
+    return name.startswith(("Mrs", "Miss", "Lady")) or name.split(maxsplit=1)[0] in WOMEN
 
 
 def _sentence(text: str, place: int) -> int:
