@@ -150,11 +150,16 @@ def CHILDREN(request: Any) -> str:  # noqa: N802 - the builder looks for this na
 
 def judge(told: str) -> str:
     """What was the matter, from the three lines of figures that the code has printed."""
-    airports, today, usual = (ast.literal_eval(line) for line in re.findall(r"^\w[\w ]*: (\{.*\})$", told, re.MULTILINE))
+    airports, today, usual = (
+        ast.literal_eval(line) for line in re.findall(r"^\w[\w ]*: (\{.*\})$", told, re.MULTILINE)
+    )
     name = max(airports, key=airports.get)
     others = max(share for airport, share in airports.items() if airport != name)
     if airports[name] > 0.2 and others < airports[name] / 3:
-        reason, why = "one airport", f"{name} lost {airports[name]:.0%} of its flights, no other airport more than {others:.0%}"
+        reason, why = (
+            "one airport",
+            f"{name} lost {airports[name]:.0%} of its flights, no other airport more than {others:.0%}",
+        )
     elif today["precip"] > 0.1 and today["temp"] <= 32:
         reason, why = "snow", f"{today['precip']} inches of precipitation at {today['temp']} °F and less"
     elif today["precip"] >= 0.4:
