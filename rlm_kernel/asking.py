@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError, Reservation
@@ -14,7 +14,18 @@ from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Refused, R
 from rlm_kernel.models.prices import ceiling, cost
 from rlm_kernel.usage import Usage
 
-__all__ = ["MESSAGE_TOKENS", "Answer", "Grant", "ask", "complete", "grant", "input_bound", "most"]
+__all__ = [
+    "MESSAGE_TOKENS",
+    "Answer",
+    "Grant",
+    "ask",
+    "complete",
+    "grant",
+    "grant_batch",
+    "input_bound",
+    "most",
+    "price_of",
+]
 
 MAX_OUTPUT = 16_000
 """Tokens of a reply, where the model does not say; it is told."""
@@ -136,6 +147,38 @@ async def grant(
         tokens, count = exact, None
 
 
+def grant_batch(model: Model, requests: Sequence[Request], ledger: Ledger, handed_in: int | None) -> Grant:
+    """See that what a batch for the provider's batch service may take is left, all of it.
+
+    Args:
+        model: to be asked.
+        requests: what it is to be asked.
+        ledger: of the run that asks.
+        handed_in: the longest reply of a batch that goes on already, and can be no shorter.
+
+    Raises:
+        OverdrawnError: too little is left.
+    """
+    if (remembered := getattr(model, "remembered", None)) is not None:
+        if (refused := remembered(requests[0])) is not None:
+            raise OverdrawnError(refused.limit, refused.text)
+        return Grant(Estimate(), None)
+    if not ledger.limited:
+        return Grant(Estimate(), handed_in)
+    output = handed_in or getattr(model, "max_tokens", None) or MAX_OUTPUT
+    bounds = [input_bound(request) for request in requests]
+    while True:
+        prices = [ceiling(model.name, tokens, output, cache=False, batch=True) for tokens in bounds]
+        known = [price for price in prices if price is not None]
+        usd = sum(known) if len(known) == len(prices) else None
+        estimate = Estimate(sum(bounds) + output * len(bounds), usd)
+        if (short := ledger.short_of(estimate)) is None:
+            return Grant(estimate, output)
+        if handed_in is not None or output <= LEAST_OUTPUT:
+            raise _overdrawn(model, requests[0], short)
+        output = max(LEAST_OUTPUT, output // 2)
+
+
 async def _counted(count: Callable[[Request], Awaitable[int]] | None, request: Request) -> int | None:
     """Tokens of the input, where the model can tell: not every server that speaks its language does."""
     if count is None:
@@ -230,17 +273,17 @@ async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnD
         raise
     finally:
         METER.reset(token)
-    price = _price(completion, model.name)
+    price = price_of(completion, model.name)
     ledger.settle(completion.usage, price)
     return Answer(completion, price, time.monotonic() - started)
 
 
-def _price(completion: Completion, asked: str) -> float | None:
+def price_of(completion: Completion, asked: str, *, batch: bool = False) -> float | None:
     """USD of a call with all its attempts; by the name that the provider answered under, or the name asked for."""
     total = 0.0
     for usage in (completion.own_usage, *completion.abandoned):
-        price = cost(usage, completion.model)
-        price = cost(usage, asked) if price is None else price
+        price = cost(usage, completion.model, batch=batch)
+        price = cost(usage, asked, batch=batch) if price is None else price
         if price is None:
             return None
         total += price

@@ -26,6 +26,10 @@ from rlm_kernel.usage import Usage
 __all__ = ["Standing", "Subcall", "Tree"]
 
 
+_KEPT = "{count:,} replies of sub-models had come: ask the same prompts again, and you get these at once and uncharged."
+_GOES_ON = "A batch goes on at the provider: call llm_batch with the same prompts and batch_api=True to go on waiting."
+
+
 class Tree:
     """What all runs of a question share.
 
@@ -106,6 +110,8 @@ class Standing:
         self._subcalls = self._batches = 0
         self._heard: list[tuple[str, str, str]] = []
         """Replies of the cell that runs: model, prompt, text."""
+        self.handed_in = 0
+        """Batches that go on at a provider."""
 
     def begin_cell(self, iteration: int, cell: int) -> None:
         """From now on this cell runs."""
@@ -116,13 +122,13 @@ class Standing:
         """A model has replied."""
         self._heard.append((model, prompt, reply))
 
-    def keep_replies(self) -> int:
-        """The cell was stopped: its replies are kept for whoever asks the same again. How many these are."""
+    def stopped(self) -> str:
+        """The cell was stopped: its replies are kept for whoever asks the same again. What the model is told of it."""
         for model, prompt, reply in self._heard:
             self.tree.kept.put(model, prompt, reply)
-        kept = len(self._heard)
+        told = [_KEPT.format(count=len(self._heard))] if self._heard else []
         self._heard.clear()
-        return kept
+        return " ".join([*told, *([_GOES_ON] if self.handed_in else [])])
 
     def charge(self, count: int) -> None:
         """Take as many sub-calls.

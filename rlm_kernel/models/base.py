@@ -86,9 +86,9 @@ class Model(Protocol):
 
     A model may have more, all of it optional: `max_tokens: int`, the longest reply that it is asked for when a request
     does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
-    when a budget is nearly used up; `attempts.METER`, told what attempts took that came to nothing. A recording wants
-    to know which calls a budget forbade, `refused(request, Refused)`, and a replay knows: `remembered(request)`.
-    A budget holds as far as a model keeps to `Request.max_tokens`.
+    when a budget is nearly used up; the methods of `batches.BatchModel`; and it may tell `attempts.METER` what attempts
+    took that came to nothing. A recording wants to know which calls a budget forbade, `refused(request, Refused)`, and
+    a replay knows: `remembered(request)`. A budget holds as far as a model keeps to `Request.max_tokens`.
     """
 
     @property
