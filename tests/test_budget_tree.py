@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rlm_kernel import Options, Usage
-from rlm_kernel.asking import LEAST_OUTPUT, Grant, ask, grant, grant_batch, most
+from rlm_kernel.asking import LEAST_OUTPUT, ask, grant, grant_batch, most
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.errors import ModelError
 from rlm_kernel.models.attempts import METER
@@ -96,7 +96,7 @@ class Tree(RuleBasedStateMachine):
         self.all: list[Ledger] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.asked: list[Asked] = []
-        self.handed_in: list[tuple[Ledger, int, Grant, Callable[[], None]]] = []
+        self.handed_in: list[tuple[Ledger, list[tuple[int, int]], Callable[[], None]]] = []
 
     def settle(self) -> None:
         """Let the event loop do all that it can; every step of it is looked at."""
@@ -166,7 +166,8 @@ class Tree(RuleBasedStateMachine):
             granted = grant_batch(model, requests, account, None)
             await asyncio.sleep(0)  # others may come in between
             async with account.reserved(granted.estimate) as reservation:
-                self.handed_in.append((account, chars * count, granted, reservation.commit()))
+                longest = granted.max_tokens or LONGEST
+                self.handed_in.append((account, [(chars, longest)] * count, reservation.commit()))
 
         async def start() -> None:
             self.tasks.append(asyncio.create_task(one()))
@@ -178,9 +179,9 @@ class Tree(RuleBasedStateMachine):
     @rule(which=st.integers(0), output=st.floats(0, 1))
     def collect(self, which: int, output: float) -> None:
         """It was answered."""
-        account, tokens, granted, end = self.handed_in.pop(which % len(self.handed_in))
-        if account.limited:
-            usage = Usage(tokens, int(output * (granted.estimate.tokens - tokens)))
+        account, calls, end = self.handed_in.pop(which % len(self.handed_in))
+        for tokens, longest in calls:
+            usage = Usage(tokens, int(output * longest))
             account.settle(usage, cost(usage, PRICED, batch=True))
         end()
         self.settle()

@@ -1,4 +1,4 @@
-"""Anthropic's Message Batches, for `FakeProvider(at={ROOT: FakeBatches()})`: create, retrieve, results, cancel, list."""
+"""Anthropic's Message Batches, for `FakeProvider(at={ROOT: …})`: create, retrieve, results, cancel, list."""
 
 from __future__ import annotations
 
