@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError, Reservation
-from rlm_kernel.config import Options
 from rlm_kernel.errors import ModelError, RLMError
-from rlm_kernel.events import StopReason
-from rlm_kernel.figures import A_TURN
+from rlm_kernel.granting import BYTES_PER_TOKEN, Grant, grant, input_bound, overdrawn
 from rlm_kernel.models.attempts import METER
-from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Refused, Request
-from rlm_kernel.models.prices import ceiling, cost
+from rlm_kernel.models.base import Completion, Delta, Model, OnDelta, Request
+from rlm_kernel.models.prices import cost
 from rlm_kernel.usage import Usage
 
-__all__ = [
-    "BYTES_PER_TOKEN",
-    "CHARS_PER_TOKEN",
-    "FINAL_OUTPUT",
-    "FINAL_TOKENS",
-    "IMAGE_TOKENS",
-    "LEAST_OUTPUT",
-    "MESSAGE_TOKENS",
-    "UNPRICED",
-    "Answer",
-    "Grant",
-    "ask",
-    "complete",
-    "grant",
-    "input_bound",
-    "last_call",
-    "most",
-]
-
-
-MAX_OUTPUT = 16_000
-"""Tokens of a reply, where the model does not say; it is told."""
-LEAST_OUTPUT = 512
-"""A reply that is not granted as many tokens is not worth asking for."""
-MESSAGE_TOKENS = 16
-"""Around a message, at most."""
-IMAGE_TOKENS = 4_800
-"""Of one image, at most (Anthropic's documentation: width x height / 750, scaled down to at most so many)."""
-FINAL_TOKENS = 1_000
-"""Of the message that asks for the last answer."""
-FINAL_OUTPUT = 2_048
-"""Of that answer, at most."""
-CHARS_PER_TOKEN = 4
-"""Of a cell's output, as is usual; where it has more tokens it is cut short in the last call."""
-BYTES_PER_TOKEN = 3
-"""Where nobody tells: of a call that was broken off, of one that is not made yet. English has more, numbers have fewer.
-"""
-UNPRICED = "the price of {model} is not known, so the budget cannot be kept; its tokens are counted (--max-tokens)"
-"""Said once of a run with a budget in dollars."""
+__all__ = ["Answer", "ask", "complete", "price_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +24,6 @@ class Answer:
     cost: float | None
     """USD; None when the price is not known."""
     seconds: float
-
-
-def input_bound(request: Request, known: tuple[int, int] = (0, 0)) -> int:
-    """As many tokens as a request can have at most: none is shorter than a byte.
-
-    Args:
-        request: it.
-        known: its first messages, system prompt included, as (how many, how many tokens they have together).
-    """
-    count, tokens = known
-    new = request.messages[count:]
-    texts = [message.content for message in new] + ([] if count else [request.system])
-    tokens += sum(len(text.encode("utf-8", "surrogatepass")) + MESSAGE_TOKENS for text in texts)
-    return tokens + IMAGE_TOKENS * sum(len(message.images) for message in new)
-
-
-def most(model: Model, tokens: int, output: int, *, cache: bool) -> Estimate:
-    """The most that a call of so many tokens can take."""
-    return Estimate(tokens + output, ceiling(model.name, tokens, output, cache=cache))
-
-
-def last_call(model: Model, tokens: int, options: Options) -> Estimate:
-    """What the call for the last answer of a run can take, after a turn that ends with so many tokens."""
-    figures = A_TURN * IMAGE_TOKENS if options.see else 0
-    output = options.max_output_chars // CHARS_PER_TOKEN
-    return most(model, tokens + output + figures + FINAL_TOKENS, FINAL_OUTPUT, cache=True)
 
 
 async def complete(model: Model, request: Request, on_delta: OnDelta | None = None) -> Completion:
@@ -112,83 +45,6 @@ def _one_line(error: Exception) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - a foreign __str__
         return type(error).__name__
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A call that fits into what is left."""
-
-    estimate: Estimate
-    max_tokens: int | None
-    """Of the reply."""
-    last: bool = False
-    """It is the call that something was held back for."""
-    tokens: int | None = None
-    """Of the input, at most; None where nothing is limited."""
-
-
-async def grant(
-    model: Model,
-    request: Request,
-    ledger: Ledger,
-    *,
-    known: tuple[int, int] = (0, 0),
-    then: Callable[[int], Estimate] | None = None,
-    last: bool = False,
-) -> Grant:
-    """See that what a call may take is left, with a shorter reply where it is little.
-
-    Args:
-        model: to be asked.
-        request: what it is to be asked.
-        ledger: of the run that asks.
-        known: see `input_bound`.
-        then: what has to be left after a call that took so many tokens.
-        last: it is the call that something was held back for.
-
-    Raises:
-        OverdrawnError: too little is left. In a replay: it was, and that alone counts, since nothing is paid for.
-    """
-    if (remembered := getattr(model, "remembered", None)) is not None:
-        if (refused := remembered(request)) is not None:
-            raise OverdrawnError(refused.limit, refused.text)
-        return Grant(Estimate(), request.max_tokens, last)
-    if not ledger.limited:
-        return Grant(Estimate(), request.max_tokens, last)
-    longest = request.max_tokens or getattr(model, "max_tokens", None) or MAX_OUTPUT
-    tokens = input_bound(request, known)
-    count: Callable[[Request], Awaitable[int]] | None = getattr(model, "count_tokens", None)
-    while True:
-        output = longest
-        while True:
-            estimate = most(model, tokens, output, cache=request.cache)
-            wanted = estimate if then is None else estimate + then(tokens + output)
-            if (short := ledger.short_of(wanted, last=last)) is None:
-                return Grant(estimate, output, last, tokens)
-            if output <= LEAST_OUTPUT:
-                break
-            output = max(LEAST_OUTPUT, output // 2)
-        exact = await _counted(count, request)  # takes a request of its own, so only now
-        if exact is None or exact >= tokens:
-            raise _overdrawn(model, request, short)
-        tokens, count = exact, None
-
-
-async def _counted(count: Callable[[Request], Awaitable[int]] | None, request: Request) -> int | None:
-    """Tokens of the input, where the model can tell: not every server that speaks its language does."""
-    if count is None:
-        return None
-    try:
-        return await count(request)
-    except Exception:  # noqa: BLE001 - the user's own model may raise anything; the bound is known all the same
-        return None
-
-
-def _overdrawn(model: Model, request: Request, short: tuple[StopReason, str]) -> OverdrawnError:
-    """The error, of which a recording takes note."""
-    if (refused := getattr(model, "refused", None)) is not None:
-        refused(request, Refused(*short))
-    return OverdrawnError(*short)
 
 
 async def ask(
@@ -214,7 +70,7 @@ async def ask(
                 return await _settled(model, request, ledger, on_delta, _Bill(model.name, found, reservation))
         except OverdrawnError as short:  # others took it meanwhile: a shorter reply may still fit
             if granted is not None:
-                raise _overdrawn(model, request, (short.reason, str(short))) from None
+                raise overdrawn(model, request, (short.reason, str(short))) from None
 
 
 class _Bill:
@@ -268,17 +124,17 @@ async def _settled(model: Model, request: Request, ledger: Ledger, on_delta: OnD
         raise
     finally:
         METER.reset(token)
-    price = _price(completion, model.name)
+    price = price_of(completion, model.name)
     ledger.settle(completion.usage, price)
     return Answer(completion, price, time.monotonic() - started)
 
 
-def _price(completion: Completion, asked: str) -> float | None:
+def price_of(completion: Completion, asked: str, *, batch: bool = False) -> float | None:
     """USD of a call with all its attempts; by the name that the provider answered under, or the name asked for."""
     total = 0.0
     for usage in (completion.own_usage, *completion.abandoned):
-        price = cost(usage, completion.model)
-        price = cost(usage, asked) if price is None else price
+        price = cost(usage, completion.model, batch=batch)
+        price = cost(usage, asked, batch=batch) if price is None else price
         if price is None:
             return None
         total += price

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from rlm_kernel.config import Options
@@ -21,8 +21,6 @@ __all__ = ["Estimate", "Ledger", "Limits", "OverdrawnError", "Reservation"]
 
 CHILDREN_SHARE = 0.9
 """Of what is left, for all the children that wait together; the rest is the asking run's."""
-_EPSILON = 1e-9
-"""Dollars: sums of the same numbers in another order differ by less."""
 
 
 class Ledger:
@@ -124,20 +122,7 @@ class Ledger:
 
     def _short(self, wanted: Estimate, busy: Estimate, *, held: bool) -> tuple[StopReason, str] | None:
         kept = (self._held if held else Estimate()) + self._committed + busy
-        if (limit := self.limits.tokens) is not None:
-            left = max(0, limit - self.usage.total_tokens - kept.tokens)
-            if wanted.tokens > left:
-                free_tokens = f"{left:,} of {limit:,} are free for it"
-                return "max_tokens", f"the next call may take {wanted.tokens:,} tokens, and {free_tokens}"
-        if (usd := self.limits.usd) is not None:
-            free = max(0.0, usd - self.cost - (kept.usd or 0.0))
-            if wanted.usd is None:  # whoever answers may have a price all the same, which is known when it has
-                return ("budget", f"${self.cost:.4f} of ${usd:.4f} were spent") if self.cost > usd + _EPSILON else None
-            if wanted.usd > free + _EPSILON:
-                return "budget", (
-                    f"the next call may cost ${wanted.usd:.4f}, and ${free:.4f} of ${usd:.4f} are free for it"
-                )
-        return None
+        return self.limits.short(wanted, Estimate(self.usage.total_tokens, self.cost), kept)
 
     def settle(self, usage: Usage, cost: float | None) -> None:
         """Add what a call really took, here and in every account above."""
@@ -285,3 +270,19 @@ class Reservation:
                 # exactly nothing when there is nothing: sums of dollars in another order differ a little
                 account._busy = account._busy - self._estimate if account._busy_calls else Estimate()
             self._estimate = None
+
+    def commit(self) -> Callable[[], None]:
+        """Set it aside beyond the call, for what goes on whether or not anybody waits for it. Returns what ends that.
+
+        Nobody waits for it to end: it may take hours, and what needs it is refused.
+        """
+        accounts, estimate = list(self._ledger._lineage()), self._estimate or Estimate()
+        self.release()
+        for account in accounts:
+            account._committed += estimate
+
+        def end() -> None:
+            for account in accounts:
+                account._committed -= estimate
+
+        return end

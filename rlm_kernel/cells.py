@@ -27,7 +27,6 @@ _NOTES = {
     "flooded": "Stopped: it put out far too much.",
 }
 _STOPPED = ("interrupted", "timeout", "died", "flooded")
-_KEPT = "{count:,} replies of sub-models had come: ask the same prompts again, and you get these at once and uncharged."
 _RECOVERED = {
     "resumed": "Your variables are what they were before this block.",
     "replayed": "The REPL was rebuilt by running your earlier blocks again: your variables are what they were.",
@@ -114,8 +113,8 @@ class Cells:
             removed=result.removed,
         )
         note = result.why or self._note(status)
-        if status in _STOPPED and (kept := self._calls.standing.keep_replies()):
-            note = f"{note} {_KEPT.format(count=kept)}"
+        if status in _STOPPED:
+            note = f"{note} {self._calls.standing.stopped()}"
         if result.status == "died":
             over = status == "submitted" or end is not None
             note = f"{note} {await self._recover(iteration, result.detail, over=over)}"

@@ -12,11 +12,12 @@ from dataclasses import replace
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Answer, ask, grant
+from rlm_kernel.asking import Answer, ask
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.cells import Cells
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import AuthenticationError, ModelError, PromptTooLongError
+from rlm_kernel.granting import grant
 from rlm_kernel.guard import Guard, settle
 from rlm_kernel.history import History
 from rlm_kernel.models.base import Message, Model, Request

@@ -64,6 +64,11 @@ class Options:
         metavar="N",
     )
     max_children: int = _option(16, "child runs at the same time, on each level", least=1, metavar="N")
+    batch_api: bool = _option(
+        False,
+        "let code ask through the provider's batch service, for half the price and within hours instead of seconds: "
+        "llm_batch(…, batch_api=True); give it time with --cell-timeout none",
+    )
     budget: float | None = _option(
         None, "US dollars for the whole run, children included; reserved before each call", least=0, metavar="USD"
     )

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from rlm_kernel.asking import input_bound
+from rlm_kernel.granting import input_bound
 from rlm_kernel.models.base import Completion, Image, Message, Request
 
 __all__ = ["Conversation"]

@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import BYTES_PER_TOKEN, UNPRICED, ask, grant
+from rlm_kernel.asking import ask
 from rlm_kernel.astext import as_text, measure
 from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.calls import Tree
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import InputError, ModelError, RLMError
 from rlm_kernel.foreign import has_json
+from rlm_kernel.granting import BYTES_PER_TOKEN, UNPRICED, grant
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.models.base import Completion, Delta, Model
 from rlm_kernel.models.prices import preload, window

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from rlm_kernel import events as ev
 from rlm_kernel import prompt
-from rlm_kernel.asking import Grant, ask
+from rlm_kernel.asking import ask
 from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.calls import Calls, Child, ChildRun, Standing, Tree
 from rlm_kernel.cells import Cells
@@ -20,6 +20,7 @@ from rlm_kernel.compaction import Compactor
 from rlm_kernel.conversation import Conversation
 from rlm_kernel.errors import ModelError, PromptTooLongError, RLMError, SandboxError
 from rlm_kernel.figures import Figures
+from rlm_kernel.granting import Grant
 from rlm_kernel.guard import EndError, Guard, settle
 from rlm_kernel.history import History
 from rlm_kernel.models.base import Completion, Delta, Model, Request
@@ -66,12 +67,11 @@ class Run:
         self.task, self.model, self.sandbox = task, model, sandbox
         self._on_event, self._name = on_event, name
         self.ledger = Ledger(task.options) if ledger is None else ledger
-        self.ended: tuple[str, str] = ("", "")
+        self.ended = ("", "")
         """The reason and a line about it, once it is over."""
         self._standing = Standing(tree, self.ledger, self._emit, name)
         self.calls = Calls(self._standing, task, self._beget)
-        self._guard = Guard(self.ledger, tree.fatal)
-        self._figures = Figures()
+        self._guard, self._figures = Guard(self.ledger, tree.fatal), Figures()
         self._cells = Cells(sandbox, self.calls, self._guard, task.options, self._emit)
         self._history = History() if history is None else history
         self._history.claim(v.name for v in task.variables)
@@ -161,7 +161,7 @@ class Run:
         self._observe(number, reports, completion, repeated=repeated)
 
     def _tell_first(self) -> None:
-        """What the user should know of the whole run."""
+        """What concerns the whole run."""
         if (words := self.sandbox.isolation).startswith("none"):
             self._emit(ev.Note, iteration=1, text=f"sandbox level {words}")
         if self._earlier is not None and (before := self._earlier.model) != self.model.name:

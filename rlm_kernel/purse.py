@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlm_kernel import prompt
-from rlm_kernel.asking import (
-    CHARS_PER_TOKEN,
-    FINAL_OUTPUT,
-    FINAL_TOKENS,
-    MESSAGE_TOKENS,
-    Grant,
-    grant,
-    last_call,
-)
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.conversation import Conversation
+from rlm_kernel.granting import CHARS_PER_TOKEN, FINAL_OUTPUT, FINAL_TOKENS, MESSAGE_TOKENS, Grant, grant, last_call
 from rlm_kernel.guard import EndError
 from rlm_kernel.models.base import Model, Request
 

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_kernel import Completion, Delta, Message, ModelError, Options, Request, Usage
-from rlm_kernel.asking import MAX_OUTPUT, Answer, ask, grant, input_bound, most
+from rlm_kernel.asking import Answer, ask
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
+from rlm_kernel.granting import MAX_OUTPUT, grant, input_bound, most
+from rlm_kernel.models import prices
 from rlm_kernel.models.attempts import METER
 from rlm_kernel.models.prices import ceiling, cost
 from tests.helpers import in_loop
@@ -88,6 +90,14 @@ def test_no_call_costs_more_than_its_ceiling(
 
     assert (real is None) == (highest is None)
     assert real is None or highest is None or real <= highest + 1e-9
+
+
+@given(name=st.sampled_from(NAMES), counts=st.tuples(*[st.integers(0, 400_000)] * 4), batch=st.booleans())
+def test_a_price_is_the_lists(name: str, counts: tuple[int, ...], batch: bool) -> None:
+    """Which is asked for the price of a token once a minute, and not for each call."""
+    usage = Usage(*counts)
+    listed = prices._listed(usage, name.partition("/")[2], name.partition("/")[0], batch=batch)
+    assert cost(usage, name, batch=batch) == (None if listed is None else pytest.approx(listed, rel=1e-9))
 
 
 def test_a_batch_of_the_provider_costs_half() -> None:

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rlm_kernel import Options, Usage
-from rlm_kernel.asking import LEAST_OUTPUT, ask, grant, most
+from rlm_kernel.asking import ask
 from rlm_kernel.budget import Estimate, Ledger, OverdrawnError
 from rlm_kernel.errors import ModelError
+from rlm_kernel.granting import LEAST_OUTPUT, grant, grant_batch, most
 from rlm_kernel.models.attempts import METER
 from rlm_kernel.models.base import Completion, Delta, Message, Request
+from rlm_kernel.models.prices import cost
 from tests.helpers import in_loop
 
 EPSILON = 1e-8
@@ -95,7 +97,7 @@ class Tree(RuleBasedStateMachine):
         self.all: list[Ledger] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.asked: list[Asked] = []
-        self.ended: list[Any] = []
+        self.handed_in: list[tuple[Ledger, list[tuple[int, int]], Callable[[], None]]] = []
 
     def settle(self) -> None:
         """Let the event loop do all that it can; every step of it is looked at."""
@@ -155,6 +157,36 @@ class Tree(RuleBasedStateMachine):
         in_loop(start())
         self.settle()
 
+    @rule(account=accounts, chars=st.integers(1, 3_000), count=st.integers(1, 5))
+    def hand_in(self, account: Ledger, chars: int, count: int) -> None:
+        """A batch for the provider's batch service, which goes on whoever waits for it."""
+        model = Model(PRICED, self.asked, density=1, counts=False)
+        requests = [Request((Message("user", "x" * chars),), cache=False)] * count
+
+        async def one() -> None:
+            granted = grant_batch(model, requests, account, None)
+            await asyncio.sleep(0)  # others may come in between
+            async with account.reserved(granted.estimate) as reservation:
+                longest = granted.max_tokens or LONGEST
+                self.handed_in.append((account, [(chars, longest)] * count, reservation.commit()))
+
+        async def start() -> None:
+            self.tasks.append(asyncio.create_task(one()))
+
+        in_loop(start())
+        self.settle()
+
+    @precondition(lambda self: self.handed_in)
+    @rule(which=st.integers(0), output=st.floats(0, 1))
+    def collect(self, which: int, output: float) -> None:
+        """It was answered."""
+        account, calls, end = self.handed_in.pop(which % len(self.handed_in))
+        for tokens, longest in calls:
+            usage = Usage(tokens, int(output * longest))
+            account.settle(usage, cost(usage, PRICED, batch=True))
+        end()
+        self.settle()
+
     @rule(account=accounts, tokens=st.integers(0, 20_000))
     def hold(self, account: Ledger, tokens: int) -> None:
         """Something is kept for the last call, if it is there."""
@@ -203,7 +235,7 @@ class Tree(RuleBasedStateMachine):
     def nothing_is_overspent(self) -> None:
         """At no moment has an account taken more than it may, nor could it if every call took all that it may."""
         for account in self.all:
-            limits, busy = account.limits, account._busy
+            limits, busy = account.limits, account._busy + account._committed
             if limits.tokens is not None:
                 assert account.usage.total_tokens + busy.tokens <= limits.tokens
             if limits.usd is not None:
@@ -232,8 +264,13 @@ class Tree(RuleBasedStateMachine):
         try:
             while self.asked:
                 self.reply(0, 1.0, 0.0)
+            while self.handed_in:
+                self.collect(0, 1.0)
             self.nobody_waits_for_ever()
             self.without_calls_nothing_is_reserved()
+            for account in self.all:
+                assert account._committed.tokens == 0
+                assert account._committed.usd == pytest.approx(0.0, abs=EPSILON)
         finally:
             for task in self.tasks:
                 task.cancel()

@@ -24,9 +24,9 @@ from rlm_kernel import (
     ScriptedModel,
 )
 from rlm_kernel import events as ev
-from rlm_kernel.asking import input_bound
 from rlm_kernel.compaction import Compactor
 from rlm_kernel.errors import AuthenticationError, PromptTooLongError
+from rlm_kernel.granting import input_bound
 from rlm_kernel.jsonl import load
 from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.panel.feed import Feed

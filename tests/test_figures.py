@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from rlm_kernel import RLM, AnthropicModel, DriftError, InputError, KernelSandbox, ScriptedModel
-from rlm_kernel.asking import IMAGE_TOKENS, input_bound
 from rlm_kernel.figures import A_RUN, A_TURN, MOST_BYTES, MOST_PIXELS, Figures
+from rlm_kernel.granting import IMAGE_TOKENS, input_bound
 from rlm_kernel.models import Message, OpenAIModel, Request
 from rlm_kernel.sandbox.base import CellResult, Chunk, OnChunk
 from rlm_kernel.sandbox.fake import FakeSandbox

@@ -12,7 +12,7 @@ import pytest
 
 from rlm_kernel import Completion, Usage
 from rlm_kernel import events as ev
-from rlm_kernel.asking import CHARS_PER_TOKEN, FINAL_OUTPUT
+from rlm_kernel.granting import CHARS_PER_TOKEN, FINAL_OUTPUT
 from rlm_kernel.models import Recording, Request
 from rlm_kernel.models.prices import cost
 from tests.helpers import Played, code, play

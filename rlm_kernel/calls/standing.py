@@ -13,18 +13,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rlm_kernel import events as ev
-from rlm_kernel.asking import UNPRICED, Answer
+from rlm_kernel.asking import Answer
 from rlm_kernel.budget import Ledger, OverdrawnError
 from rlm_kernel.calls.kept import KeptReplies
 from rlm_kernel.calls.limiter import Limiter
 from rlm_kernel.config import Options
 from rlm_kernel.errors import RLMError
+from rlm_kernel.granting import UNPRICED
 from rlm_kernel.models.base import Model
 from rlm_kernel.sandbox.base import RefusedError
 from rlm_kernel.tools import Workers
 from rlm_kernel.usage import Usage
 
 __all__ = ["Called", "Standing", "Subcall", "Tree"]
+
+
+_KEPT = "{count:,} replies of sub-models had come: ask the same prompts again, and you get these at once and uncharged."
+_GOES_ON = "A batch goes on at the provider: call llm_batch with the same prompts and batch_api=True to go on waiting."
 
 
 class Tree:
@@ -124,6 +129,8 @@ class Standing:
         self._subcalls = self._batches = self._tool_calls = 0
         self._heard: list[tuple[str, str, str]] = []
         """Replies of the cell that runs: model, prompt, text."""
+        self.handed_in = 0
+        """Batches that go on at a provider."""
 
     def begin_cell(self, iteration: int, cell: int) -> None:
         """From now on this cell runs."""
@@ -134,13 +141,13 @@ class Standing:
         """A model has replied."""
         self._heard.append((model, prompt, reply))
 
-    def keep_replies(self) -> int:
-        """The cell was stopped: its replies are kept for whoever asks the same again. How many these are."""
+    def stopped(self) -> str:
+        """The cell was stopped: its replies are kept for whoever asks the same again. What the model is told of it."""
         for model, prompt, reply in self._heard:
             self.tree.kept.put(model, prompt, reply)
-        kept = len(self._heard)
+        told = [_KEPT.format(count=len(self._heard))] if self._heard else []
         self._heard.clear()
-        return kept
+        return " ".join([*told, *([_GOES_ON] if self.handed_in else [])])
 
     def charge(self, count: int) -> None:
         """Take as many sub-calls.

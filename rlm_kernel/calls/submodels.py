@@ -8,6 +8,7 @@ from typing import Any
 
 from rlm_kernel.asking import ask
 from rlm_kernel.budget import OverdrawnError
+from rlm_kernel.calls.handed_in import HandedIn
 from rlm_kernel.calls.standing import Standing
 from rlm_kernel.errors import ModelError, RecordingError
 from rlm_kernel.models.attempts import PACE
@@ -43,23 +44,33 @@ class SubModels:
 
     def __init__(self, standing: Standing) -> None:
         self._run = standing
+        self._handed_in = HandedIn(standing)
 
     async def query(self, params: Mapping[str, Any]) -> list[dict[str, str]]:
         """Answer one prompt."""
-        return await self._all(params, None)
+        model, prompts = self._checked(params)
+        return await self._each(model, prompts, None)
 
     async def batch(self, params: Mapping[str, Any]) -> list[dict[str, str]]:
         """Answer many, in their order."""
-        return await self._all(params, self._run.next_batch)
+        model, prompts = self._checked(params)
+        if params.get("batch_api"):
+            return await self._in_one(model, prompts)
+        return await self._each(model, prompts, self._run.next_batch)
 
-    async def _all(self, params: Mapping[str, Any], batch: Callable[[], int] | None) -> list[dict[str, str]]:
+    def _checked(self, params: Mapping[str, Any]) -> tuple[Model, Sequence[str]]:
         prompts = params.get("prompts")
         if not isinstance(prompts, list) or not prompts:
             raise RefusedError("prompts have to be text")
         for prompt in prompts:
             check_prompt(prompt)
-        model = self._run.tree.model(params.get("model"))
-        kept = self._charged(model.name, prompts)
+        return self._run.tree.model(params.get("model")), prompts
+
+    async def _each(
+        self, model: Model, prompts: Sequence[str], batch: Callable[[], int] | None
+    ) -> list[dict[str, str]]:
+        kept = self._take(model.name, prompts)
+        self._charge(kept.count(None), model.name, prompts, kept)
         number, made = batch() if batch is not None else None, list[str]()
         answers = [
             self._one(model, prompt, number, made) if reply is None else self._again(model, prompt, number, reply)
@@ -70,18 +81,39 @@ class SubModels:
         finally:
             self._run.ledger.return_subcalls(kept.count(None) - len(made))
 
-    def _charged(self, model: str, prompts: Sequence[str]) -> list[str | None]:
-        """The replies to these prompts that are kept, in their order; None for each that has to be asked."""
-        run = self._run
-        kept = [run.tree.kept.take(model, prompt) for prompt in prompts]
+    async def _in_one(self, model: Model, prompts: Sequence[str]) -> list[dict[str, str]]:
+        """Through the provider's batch service, but for what is kept."""
+        kept = self._take(model.name, prompts)
+        new = [prompt for prompt, reply in zip(prompts, kept, strict=True) if reply is None]
         try:
-            run.charge(kept.count(None))
+            charged = not new or self._handed_in.goes_on(model, new)
         except RefusedError:
-            for prompt, reply in zip(prompts, kept, strict=True):
-                if reply is not None:
-                    run.tree.kept.put(model, prompt, reply)
+            self._put_back(model.name, prompts, kept)
             raise
-        return kept
+        if not charged:
+            self._charge(len(new), model.name, prompts, kept)
+        batch = self._run.next_batch()
+        answers = iter(await self._handed_in.ask(model, new, batch) if new else ())
+        return [
+            next(answers) if reply is None else await self._again(model, prompt, batch, reply)
+            for prompt, reply in zip(prompts, kept, strict=True)
+        ]
+
+    def _take(self, model: str, prompts: Sequence[str]) -> list[str | None]:
+        """The replies to these prompts that are kept, in their order; None for each that has to be asked."""
+        return [self._run.tree.kept.take(model, prompt) for prompt in prompts]
+
+    def _put_back(self, model: str, prompts: Sequence[str], kept: Sequence[str | None]) -> None:
+        for prompt, reply in zip(prompts, kept, strict=True):
+            if reply is not None:
+                self._run.tree.kept.put(model, prompt, reply)
+
+    def _charge(self, count: int, model: str, prompts: Sequence[str], kept: Sequence[str | None]) -> None:
+        try:
+            self._run.charge(count)
+        except RefusedError:
+            self._put_back(model, prompts, kept)
+            raise
 
     async def _again(self, model: Model, prompt: str, batch: int | None, reply: str) -> dict[str, str]:
         """A call that was answered before, when nobody could hear it."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rlm_kernel.errors import ModelError
 from rlm_kernel.models._recorded import Call, Conversation, Failed, Run, Subcall
 from rlm_kernel.models.attempts import METER
 from rlm_kernel.models.base import Completion, Message, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rlm_kernel.models.attempts import Meter
     from rlm_kernel.models.base import Model, OnDelta, Refused, Request
+    from rlm_kernel.models.batches import OnNews
 
 __all__ = ["RunRecorder", "Thread", "following"]
 
@@ -109,6 +112,16 @@ class RunRecorder:
             thread.reply = reply.text
         return reply
 
+    async def ask_batch(
+        self, model: Any, requests: Sequence[Request], on_news: OnNews | None = None
+    ) -> Sequence[Completion | ModelError]:
+        """Forward a batch for the provider, and write its requests down as if each had been asked by itself."""
+        outcomes: Sequence[Completion | ModelError] = await model.complete_batch(requests, on_news)
+        for request, outcome in zip(requests, outcomes, strict=True):
+            known = Failed(type(outcome).__name__, str(outcome)) if isinstance(outcome, ModelError) else outcome
+            self.run.subcalls.append(Subcall(model.name, request.system, Call(request.messages, known)))
+        return outcomes
+
     def refused(self, model: Model, request: Request, refusal: Refused) -> None:
         """Write down a call that was not made. Nothing is said by it, so the conversation stands where it stood."""
         if request.kind == "sub":
@@ -136,7 +149,8 @@ class _RecordedModel:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._model, name)
+        value = getattr(self._model, name)
+        return partial(self._recorder.ask_batch, self._model) if name == "complete_batch" else value
 
     @property
     def name(self) -> str:

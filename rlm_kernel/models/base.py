@@ -110,9 +110,9 @@ class Model(Protocol):
     does not say; `async def count_tokens(self, request: Request) -> int`, the tokens of a request's input, asked for
     when a budget is nearly used up; `sees: bool`, False for one that takes no images, which is then said before a run
     that would show it some; `window: int | None`, the tokens that fit into a call, where the price list does not know
-    them; `attempts.METER`, told what attempts took that came to nothing. A recording wants to know which calls a budget
-    forbade, `refused(request, Refused)`, and a replay knows: `remembered(request)`. A budget holds as far as a model
-    keeps to `Request.max_tokens`.
+    them; the methods of `batches.BatchModel`; and it may tell `attempts.METER` what attempts took that came to nothing.
+    A recording wants to know which calls a budget forbade, `refused(request, Refused)`, and a replay knows:
+    `remembered(request)`. A budget holds as far as a model keeps to `Request.max_tokens`.
     """
 
     @property

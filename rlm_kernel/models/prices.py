@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 
 from rlm_kernel.usage import Usage
@@ -21,27 +25,19 @@ def cost(usage: Usage, model: str, provider: str | None = None, *, batch: bool =
     Returns:
         None for a model whose price nobody knows.
     """
-    import genai_prices
-
     if provider is None and "/" in model:
         provider, model = model.split("/", 1)
-    # Their input count includes what was read from and written to the cache; ours does not.
-    tokens = genai_prices.Usage(
-        input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-    )
-    if not _is_listed(model, provider):
-        return None
-    try:
-        context = {"processing": "batch"} if batch else None
-        return float(genai_prices.calc_price(tokens, model, provider_id=provider, price_context=context).total_price)
-    except Exception:  # noqa: BLE001 - whatever the list does not know or cannot add up has no price here
-        return None
+    minute = int(time.time() // 60)  # prices change with the date, some with the time of day
+    rates = None
+    if total := _input(usage):
+        starts = _tiers(model, provider, minute)
+        rates = _rates(model, provider, batch, starts[bisect_left(starts, total) - 1] + 1, minute)
+    if rates is None:
+        return _listed(usage, model, provider, batch=batch)
+    counts = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens
+    return sum(rate * count for rate, count in zip(rates, counts, strict=True))
 
 
-@lru_cache(maxsize=4096)
 def ceiling(model: str, tokens: int, output: int, *, cache: bool, batch: bool = False) -> float | None:
     """US dollars that a call can take at most; None for a model whose price nobody knows.
 
@@ -72,6 +68,66 @@ def window(model: str) -> int | None:
     except LookupError:
         return None
     return info.context_window
+
+
+def _input(usage: Usage) -> int:
+    return usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+
+
+def _listed(usage: Usage, model: str, provider: str | None, *, batch: bool) -> float | None:
+    """The price as the list has it. Adding it up takes a tenth of a millisecond: much, for thousands of calls."""
+    import genai_prices
+
+    if not _is_listed(model, provider):
+        return None
+    # Their input count includes what was read from and written to the cache; ours does not.
+    tokens = genai_prices.Usage(
+        input_tokens=_input(usage),
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    try:
+        context = {"processing": "batch"} if batch else None
+        return float(genai_prices.calc_price(tokens, model, provider_id=provider, price_context=context).total_price)
+    except Exception:  # noqa: BLE001 - whatever the list does not know or cannot add up has no price here
+        return None
+
+
+@lru_cache(maxsize=64)
+def _tiers(model: str, provider: str | None, minute: int) -> Sequence[int]:  # noqa: ARG001 - until when it is kept
+    """The sizes of input above which a token has another price, in order, from 0."""
+    from genai_prices.data_snapshot import get_snapshot
+    from genai_prices.types import TieredPrices
+
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:
+        return (0,)
+    of_all = [info.get_prices(datetime.now(UTC)), *(variant.prices for variant in info.price_variants or ())]
+    tiered = [price for prices in of_all for price in vars(prices).values() if isinstance(price, TieredPrices)]
+    return sorted({0, *(tier.start for price in tiered for tier in price.tiers)})
+
+
+@lru_cache(maxsize=256)
+def _rates(
+    model: str,
+    provider: str | None,
+    batch: bool,
+    total: int,
+    minute: int,  # noqa: ARG001 - until when it is kept
+) -> tuple[float, float, float, float] | None:
+    """Of a token of each kind, asked of the list for a call with so much input; None where it is not so simple."""
+    if _listed(Usage(), model, provider, batch=batch) != 0.0:  # each call has a price of its own
+        return None
+    million = 10**6
+    plain, output, read, written = (
+        _listed(usage, model, provider, batch=batch)
+        for usage in (Usage(total), Usage(total, million), Usage(0, 0, total), Usage(0, 0, 0, total))
+    )
+    if plain is None or output is None or read is None or written is None:
+        return None
+    return plain / total, (output - plain) / million, read / total, written / total
 
 
 @cache

@@ -21,7 +21,9 @@ from rlm_kernel.models.base import Completion, Delta
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rlm_kernel.errors import ModelError
     from rlm_kernel.models.base import OnDelta, Refused, Request
+    from rlm_kernel.models.batches import OnNews
 
 __all__ = ["Recording", "ReplayModel", "RunRecorder"]
 
@@ -167,6 +169,20 @@ class ReplayModel:
     def remembered(self, request: Request) -> Refused | None:
         """What was said when a budget forbade this call; None if it did not. A replay itself pays nothing."""
         return self._tape.refused(self.name, request)
+
+    def pending_batch(self, requests: Sequence[Request]) -> None:
+        """Nothing is handed in to anybody."""
+
+    async def complete_batch(
+        self, requests: Sequence[Request], on_news: OnNews | None = None
+    ) -> Sequence[Completion | ModelError]:
+        """Answer each as recorded, at once.
+
+        Raises:
+            DriftError: one of them was not asked when the run was recorded.
+        """
+        outcomes = [self._tape.answer(self.name, request) for request in requests]
+        return [raised(outcome) if isinstance(outcome, Failed) else outcome for outcome in outcomes]
 
     @property
     def sub_model(self) -> ReplayModel:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm_kernel import prompt
-from rlm_kernel.asking import LEAST_OUTPUT, input_bound, last_call, most
 from rlm_kernel.budget import Ledger
 from rlm_kernel.config import Options
 from rlm_kernel.direct import hint, message, tokens_of
 from rlm_kernel.errors import InputError
+from rlm_kernel.granting import LEAST_OUTPUT, input_bound, last_call, most
 from rlm_kernel.job import sandbox_of, task_of
 from rlm_kernel.models import resolve
 from rlm_kernel.models.base import Message, Model, Request

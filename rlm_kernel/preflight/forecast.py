@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlm_kernel.asking import BYTES_PER_TOKEN, IMAGE_TOKENS, last_call
 from rlm_kernel.budget import Estimate
 from rlm_kernel.config import Options
 from rlm_kernel.figures import A_RUN, A_TURN
+from rlm_kernel.granting import BYTES_PER_TOKEN, IMAGE_TOKENS, last_call
 from rlm_kernel.models.base import Model
 from rlm_kernel.models.prices import cost
 from rlm_kernel.usage import Usage

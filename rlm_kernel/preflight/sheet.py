@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from rlm_kernel.asking import BYTES_PER_TOKEN
+from rlm_kernel.granting import BYTES_PER_TOKEN
 from rlm_kernel.preflight.forecast import SUB_INPUT, SUB_OUTPUT, Forecast, growths, tokens
 from rlm_kernel.render.sheet import Fold, Head, Line, Part, Sheet
 from rlm_kernel.render.story import about, steady

@@ -35,7 +35,7 @@ Besides Python, the REPL has:
 - `llm_query(prompt, model=None) -> str`: asks a sub-model, which sees this prompt and nothing else. Put the slice of \
 data that it needs into the prompt. Use it for what code cannot do: reading, judging, summarising, classifying text.
 - `llm_batch(prompts, model=None) -> list[str]`: the same for many prompts at once, answered in order, much faster \
-than a loop. Where one call failed, the list holds a `SubcallError` object at its place.
+than a loop. Where one call failed, the list holds a `SubcallError` object at its place.{batch_api}
 {children}
 - `SHOW_VARS()`: the variables that exist, with types and sizes.
 - `{submit}`: hands in the answer and ends the run. Values are checked against the declared types; if one does not fit \
@@ -64,7 +64,8 @@ requests and httpx find it by themselves.
 _FIGURES = """ \
 Figures that it displays (`plt.show()`) are shown to you as well, as PNG or JPEG, at most {a_turn} a turn and {a_run} \
 in all."""
-
+_BATCH_API = """ \
+With `batch_api=True` it costs half and takes minutes to hours: for thousands of prompts."""
 _CHILDREN = """\
 - `rlm_query(prompt, *, model=None, outputs="answer: str", **variables)`: has a sub-problem solved by a run like this \
 one: a model that writes code in a REPL of its own, which holds the variables that you pass by name and nothing else. \
@@ -88,6 +89,7 @@ def facts(task: Task) -> dict[str, str]:
     fields = signature.outputs
     return {
         "max_output_chars": f"{options.max_output_chars:,}",
+        "batch_api": _BATCH_API if options.batch_api else "",
         "children": _CHILDREN.format() if task.has_children else _NO_CHILDREN,
         "submit": submit_call(signature),
         "one_field": f"the one field `{fields[0].name}`" if len(fields) == 1 else "a dict with one key per field",

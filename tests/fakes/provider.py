@@ -46,6 +46,7 @@ class Received:
     headers: dict[str, str]
     """Names in lower case."""
     body: dict[str, Any]
+    method: str = "POST"
 
 
 class FakeProvider:
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.owner.receive(Received(self.path, headers, body))
+        answer = self.owner.receive(Received(self.path, headers, body, self.command))
         try:
             self._send(answer)
         finally:
