@@ -104,7 +104,7 @@ SHOW_VARS()
 ```""",
     """\
 `hours` has the values of each category. If the category did not matter, its labels could be shuffled among the tickets. I do \
-that 2,000 times and count how often the gap between slowest and fastest gets as large as the real one.
+that 1,000 times and count how often the gap between slowest and fastest gets as large as the real one.
 
 ```repl
 import random
@@ -124,7 +124,7 @@ def by_chance(rounds, seed=0):
     return [spread(rng.sample(pool, len(pool))) for _ in range(rounds)]
 
 real = spread(pool)
-shuffled = by_chance(2_000)
+shuffled = by_chance(1_000)
 as_large = sum(g >= real for g in shuffled)
 print(f"real gap {real:.3f} h (in the table: {gap} h); as large by chance: {as_large} of {len(shuffled)}")
 ```""",
