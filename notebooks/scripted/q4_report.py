@@ -52,7 +52,8 @@ print(f"total ${sum(revenue.values()) / 1e9}B", share)
 
 asked = (
     "Which segment grows fastest? Quote the words that you rely on.\\n"
-    "If the excerpt does not say, reply NOT STATED and what comes nearest.\\n\\n" + section("Revenue by segment") + "\\n" + section("Outlook for 2025")
+    "If the excerpt does not say, reply NOT STATED and what comes nearest.\\n\\n"
+    + section("Revenue by segment") + "\\n" + section("Outlook for 2025")
 )
 verdict = llm_query(asked)
 print(verdict)
