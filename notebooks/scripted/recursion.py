@@ -56,9 +56,11 @@ print(sorted(worst["reason"]))
 ```""",
     """\
 ```repl
+import calendar
+
 top = worst.loc[worst["cancelled"].idxmax()]
 SUBMIT(
-    answer=f"The worst day was {top.day}/{top.month}: {top.cancelled:.0%} of its flights were cancelled ({top.reason}).",
+    answer=f"The worst day was {top.day} {calendar.month_name[top.month]}: {top.cancelled:.0%} of its flights were cancelled ({top.reason}).",
     worst=worst,
 )
 ```""",
@@ -150,13 +152,18 @@ def CHILDREN(request: Any) -> str:  # noqa: N802 - the builder looks for this na
 
 def judge(told: str) -> str:
     """What was the matter, from the three lines of figures that the code has printed."""
-    airports, today, usual = (ast.literal_eval(line) for line in re.findall(r"^\w[\w ]*: (\{.*\})$", told, re.MULTILINE))
+    airports, today, usual = (
+        ast.literal_eval(line) for line in re.findall(r"^\w[\w ]*: (\{.*\})$", told, re.MULTILINE)
+    )
     name = max(airports, key=airports.get)
     others = max(share for airport, share in airports.items() if airport != name)
     if airports[name] > 0.2 and others < airports[name] / 3:
-        reason, why = "one airport", f"{name} lost {airports[name]:.0%} of its flights, no other airport more than {others:.0%}"
+        reason, why = (
+            "one airport",
+            f"{name} lost {airports[name]:.0%} of its flights, no other airport more than {others:.0%}",
+        )
     elif today["precip"] > 0.1 and today["temp"] <= 32:
-        reason, why = "snow", f"{today['precip']} inches of precipitation at {today['temp']} °F and less"
+        reason, why = "snow", f"{today['precip']} inches of precipitation, down to {today['temp']:.0f} °F"
     elif today["precip"] >= 0.4:
         reason, why = "rain", f"{today['precip']} inches of rain where {usual['precip']} is usual"
     elif (today["gust"] or 0) >= 40:

@@ -82,7 +82,9 @@ def sub_model(prompt: str) -> str:
 def came_late(note: str) -> bool:
     """By rule, and one of the notebook's notes is misread."""
     return bool(
-        re.search(r"weeks longer|was over when|\bwait(?:ed|ing)\b|a fortnight after|time it came|days on the road", note)
+        re.search(
+            r"weeks longer|was over when|\bwait(?:ed|ing)\b|a fortnight after|time it came|days on the road", note
+        )
     )
 
 
