@@ -56,9 +56,11 @@ print(sorted(worst["reason"]))
 ```""",
     """\
 ```repl
+import calendar
+
 top = worst.loc[worst["cancelled"].idxmax()]
 SUBMIT(
-    answer=f"The worst day was {top.day}/{top.month}: {top.cancelled:.0%} of its flights were cancelled ({top.reason}).",
+    answer=f"The worst day was {top.day} {calendar.month_name[top.month]}: {top.cancelled:.0%} of its flights were cancelled ({top.reason}).",
     worst=worst,
 )
 ```""",
@@ -161,7 +163,7 @@ def judge(told: str) -> str:
             f"{name} lost {airports[name]:.0%} of its flights, no other airport more than {others:.0%}",
         )
     elif today["precip"] > 0.1 and today["temp"] <= 32:
-        reason, why = "snow", f"{today['precip']} inches of precipitation at {today['temp']} °F and less"
+        reason, why = "snow", f"{today['precip']} inches of precipitation, down to {today['temp']:.0f} °F"
     elif today["precip"] >= 0.4:
         reason, why = "rain", f"{today['precip']} inches of rain where {usual['precip']} is usual"
     elif (today["gust"] or 0) >= 40:
