@@ -121,6 +121,8 @@ class Ledger:
         return None
 
     def _short(self, wanted: Estimate, busy: Estimate, *, held: bool) -> tuple[StopReason, str] | None:
+        if self.limits.tokens is None and self.limits.usd is None:
+            return None
         kept = (self._held if held else Estimate()) + self._committed + busy
         return self.limits.short(wanted, Estimate(self.usage.total_tokens, self.cost), kept)
 

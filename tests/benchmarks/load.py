@@ -108,10 +108,28 @@ def bench(what: str, calls: int, at_once: int, seconds: float, **options: Any) -
     )
 
 
+def alone(calls: int, at_once: int, seconds: float) -> None:
+    """What asyncio by itself makes of it on this machine, at this moment."""
+
+    async def work() -> float:
+        slots, begun = asyncio.Semaphore(at_once), time.monotonic()
+
+        async def one() -> None:
+            async with slots:
+                await asyncio.sleep(seconds)
+
+        await asyncio.gather(*(one() for _ in range(calls)))
+        return time.monotonic() - begun
+
+    took = statistics.median(asyncio.run(work()) for _ in range(ROUNDS))
+    print(f"{'asyncio alone':36} {took:6.2f} s   ratio {took / (math.ceil(calls / at_once) * seconds):.3f}")
+
+
 def main() -> None:
     """Print every figure."""
     calls, at_once, milliseconds = (int(word) for word in (*sys.argv[1:], *("5000", "64", "50")[len(sys.argv) - 1 :]))
     seconds = milliseconds / 1000
+    alone(calls, at_once, seconds)
     bench("real kernel", calls, at_once, seconds)
     bench("real kernel, within a budget", calls, at_once, seconds, budget=5.0, max_tokens=20_000_000)
     bench("no kernel", calls, at_once, seconds, sandbox=FakeSandbox())

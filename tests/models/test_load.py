@@ -36,3 +36,26 @@ def test_a_batch_beside_a_provider_that_limits_it() -> None:
     assert replies == [{"text": f"PROMPT {n}"} for n in range(400)]
     assert limit < 2 * room
     assert len(provider.requests) < 400 + 250
+
+
+def test_a_small_budget_beside_a_provider_that_limits_calls() -> None:
+    """Who waits for money holds no place that somebody needs who has it: both limits at once stop nobody for ever."""
+
+    def answer(request: Received) -> Answer:
+        if provider.now > 1:
+            return refusal(429, "slow down", retry_after="0.01")
+        return replace(anthropic("fine", model="claude-haiku-5-5"), seconds=0.01)
+
+    with FakeProvider(answer) as provider:
+        model = AnthropicModel("claude-haiku-5-5", base_url=provider.url, api_key="sk-test", max_tokens=1_000)
+
+        async def work(run: Calls) -> Any:
+            try:
+                return await run("llm_batch", {"prompts": ["p"] * 60, "model": None})
+            finally:
+                await model.close()
+
+        replies, _ = with_calls(work, model=model, max_llm_calls=60, max_tokens=4_000)
+
+    assert replies == [{"text": "fine"}] * 60
+    assert provider.most <= 4

@@ -131,6 +131,7 @@ def test_a_terminal_shows_colours(
     """A file or a pipe never gets any, nor does a terminal whose user wants none."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     out = io.StringIO()
@@ -152,6 +153,7 @@ def test_a_terminal_is_not_overrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     view = TextView.terminal(out)
     for event in events(question="What? " * 50, reply="- " + "word " * 100, subcalls=2, prompt="ask " * 50):
         view(event)

@@ -74,7 +74,7 @@ def test_parcels_are_loaded_from_uploads(tmp_path: Path, kept: str) -> None:
         uploads.take(parcel.path.name, 0, [parcel.path.read_bytes()])
         parcel.path.unlink()
     namespace: dict[str, Any] = {}
-    assert receive(namespace, [parcel.spec for parcel in parcels], uploads) == []
+    assert receive(namespace, [parcel.spec for parcel in parcels], uploads, {}) == []
     assert namespace == values
 
 
@@ -108,7 +108,7 @@ def test_a_question_is_repeated_on_request() -> None:
 
 
 def _loaded(spec: dict[str, Any]) -> list[dict[str, str]]:
-    return receive({}, [spec], Uploads())
+    return receive({}, [spec], Uploads(), {})
 
 
 def test_code_of_another_python_is_refused(tmp_path: Path) -> None:
