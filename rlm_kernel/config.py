@@ -56,13 +56,12 @@ class Options:
     max_errors: int = _option(
         5, "turns with an error, one after another, before it has to answer", least=1, metavar="N"
     )
-<<<<<<< HEAD
-    max_concurrency: int = _option(64, "sub-calls at the same time, and calls of tools", least=1, metavar="N")
-=======
     max_concurrency: int = _option(
-        64, "sub-calls at the same time, fewer while the provider refuses some", least=1, metavar="N"
+        64,
+        "sub-calls at the same time, fewer while the provider refuses some; and calls of tools",
+        least=1,
+        metavar="N",
     )
->>>>>>> models
     max_depth: int = _option(
         2,
         "levels of runs: 2 is the run and its children (rlm_query); with 0 or 1 there are no children",

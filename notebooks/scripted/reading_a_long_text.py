@@ -39,9 +39,10 @@ for sign in words:
 print("Darcy smiled:", len(re.findall(r"Darcy smiled", novel)), "times")
 
 def excerpt(n, sign, around=60):
-    p = paragraphs[n]
+    p = f" {paragraphs[n]} "
     m = re.search(words[sign], p, re.I)
-    return p[max(0, m.start() - around) : m.end() + around]
+    start = p.rfind(" ", 0, max(1, m.start() - around)) + 1
+    return p[start : p.find(" ", min(len(p) - 1, m.end() + around))]
 
 for n, sign in hits[5::15]:
     print(n, sign, "|", excerpt(n, sign))
@@ -243,7 +244,8 @@ def at(before: str, text: str, mark: re.Match[str]) -> tuple[list[str], str]:
     if found := re.match(rf" (?:of|from) ({GROUPS[2:-2]})", rest) or re.search(rf"{GROUPS}[^,;]*$", lead):
         return [f"({found[0].strip().removeprefix('of ')})"], "a group"
     if re.search(r"\b(?:both|Both|each)\b", lead + rest[:20]):
-        return list(dict.fromkeys(_names(past + lead)[::-1]))[:2], "the two who were named last"
+        two = list(dict.fromkeys(_names(past + lead)[::-1]))[:2]
+        return two if len(two) == 2 else ["?"], "the two who were named last"
     return _subject(past, lead, rest)
 
 
@@ -269,9 +271,9 @@ def _subject(past: str, lead: str, rest: str) -> tuple[list[str], str]:
     if last["kin"]:
         owner, relation = last["kin"].split(" ", 1)
         if owner[0].isupper() and owner.endswith("'s"):
-            return [last["kin"]], "by kinship"
+            return [last["kin"]], "a relation"
         person = _last(past + lead[: last.start()], owner)
-        return [f"{person}'s {relation}" if person != "?" else "?"], "by kinship"
+        return [f"{person}'s {relation}" if person != "?" else "?"], "a relation"
     return [_last(past + lead[: last.start()], last["pro"])], f"'{last['pro'].lower()}' is whoever was named last"
 
 
