@@ -5,6 +5,7 @@ No path of this machine and no frame of IPython's: they tell the model nothing a
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -15,6 +16,8 @@ from .streams import encodable
 
 _CHAIN = 3
 """Exceptions that are told of a chain, and levels of a group."""
+_PYTHONS_OWN = re.compile(r"python3\.\d+t?")
+"""The folder of its library, whose name differs from version to version."""
 
 
 def tracebacks(shell: Any) -> Callable[..., list[str]]:
@@ -68,4 +71,7 @@ def _in_cell(frame: traceback.FrameSummary, outermost: bool) -> str:
 
 
 def _in_library(frame: traceback.FrameSummary) -> str:
-    return f"  {'/'.join(frame.filename.split('/')[-2:])}, in {frame.name}: {(frame.line or '').strip()}"
+    *folder, name = frame.filename.split("/")[-2:]
+    if folder and not _PYTHONS_OWN.fullmatch(folder[0]):
+        name = f"{folder[0]}/{name}"
+    return f"  {name}, in {frame.name}: {(frame.line or '').strip()}"
