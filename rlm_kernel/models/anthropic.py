@@ -140,6 +140,28 @@ class AnthropicModel:
             self._digest(client, requests), fields, _completion, on_news or (lambda news: None)
         )
 
+    async def cancel_batch(self, name: str) -> None:
+        """Have a batch end early, which goes on whether or not anybody waits for it. What it has answered is paid for.
+
+        Args:
+            name: as the note tells it: `msgbatch_…`.
+
+        Raises:
+            InputError: there is none of this name.
+            ModelError: the provider refused or failed.
+        """
+        import anthropic
+
+        client = self._clients.get()
+
+        async def cancel() -> None:
+            try:
+                await client.messages.batches.cancel(name)
+            except anthropic.NotFoundError as exc:
+                raise InputError(f"Anthropic knows no batch {name!r}: the note of the run has its name") from exc
+
+        await once(cancel, self._service(client), self.max_retries)
+
     async def close(self) -> None:
         """See `Model.close`."""
         await self._clients.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rlm_kernel.errors import AuthenticationError, DriftError, ModelError
+from rlm_kernel.errors import AuthenticationError, DriftError, InputError, ModelError
 from rlm_kernel.models import AnthropicModel, Completion, Message, Recording, Request, Usage
 from rlm_kernel.models.batches import BatchNews
 from tests.fakes.batches import ROOT, FakeBatches, replied
@@ -211,12 +211,24 @@ def test_a_batch_that_is_gone_is_handed_in_again() -> None:
         assert collect(model()) == ["A", "B", "C"]
 
 
+def cancel(model: AnthropicModel, name: str) -> None:
+    async def main() -> None:
+        try:
+            await model.cancel_batch(name)
+        finally:
+            await model.close()
+
+    asyncio.run(main())
+
+
 def test_a_batch_that_was_cancelled_is_collected_as_it_is() -> None:
-    """At the provider's console, say. Asking again hands it in anew."""
+    """Here, or at the provider's console. Asking again hands it in anew."""
     batches = FakeBatches(looks=10**9)
     with service(batches) as (_, model):
         stopped(model(), lambda: bool(batches.batches))
-        batches.batches["msgbatch_1"].cancelled = True
+        with pytest.raises(InputError, match="knows no batch 'msgbatch_7'"):
+            cancel(model(), "msgbatch_7")
+        cancel(model(), "msgbatch_1")
         assert {str(each) for each in collect(model())} == {
             "the batch was cancelled before this was answered: ask again"
         }
