@@ -48,9 +48,12 @@ def tokens_of(variables: Mapping[str, Any]) -> dict[str, int | None]:
 
 def hint(task: Task, variables: Mapping[str, Any]) -> str:
     """A line for the user where a direct call would do as well; empty where it would not, or where one is made."""
+    tools = task.options.tools
     if task.options.direct or not variables or not all(has_json(f.type, f.annotation) for f in task.signature.outputs):
         return ""
-    sizes = list(tokens_of(variables).values())
+    if tools.functions:
+        return ""
+    sizes = list(tokens_of({**variables, **tools.values}).values())
     total = sum(size or 0 for size in sizes)
     if None in sizes or total > FITTING:
         return ""
@@ -68,6 +71,10 @@ def message(task: Task, variables: Mapping[str, Any], model: str) -> str:
     for field in task.signature.outputs:
         if not has_json(field.type, field.annotation):
             raise InputError(f"--direct: '{field.name}: {field.annotation}' has no form in JSON; ask without --direct")
+    tools = task.options.tools
+    if tools.functions:
+        raise InputError(f"--direct runs no code, so it cannot call {tools.functions[0].name}: leave one of both away")
+    variables = {**variables, **tools.values}
     takes = window(model)
     most = MOST_BYTES if takes is None else takes * LONG_TOKEN
     size = sum(measure(value) or 0 for value in variables.values())

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_kernel import RLM, AnthropicModel, InputError, Options, Preflight, ScriptedModel
+from rlm_kernel import RLM, AnthropicModel, DataTool, FakeSandbox, InputError, Options, Preflight, ScriptedModel
 from rlm_kernel.models import Request
 from rlm_kernel.models.prices import cost
 from rlm_kernel.preflight.forecast import SUB_INPUT, SUB_OUTPUT, Forecast, Growth, growths, run, subcalls, tokens
@@ -277,3 +277,26 @@ def test_it_can_be_kept() -> None:
     """Pickled and loaded it reads the same."""
     told = flown()
     assert repr(pickle.loads(pickle.dumps(told))) == repr(told)
+
+
+def test_data_that_is_a_tool_is_counted_and_sent() -> None:
+    """In a dry run, in a direct call and in the word that a direct call would do."""
+    tools = [DataTool("users", [{"age": 30}], "people")]
+    model = ScriptedModel(["30"], name="small")
+    rlm = RLM("-> answer: str", model=model, sub_model=model, tools=tools, sandbox=FakeSandbox())
+    assert "users" in repr(rlm.preflight("Who?"))
+    direct = RLM("-> answer: str", model=model, sub_model=model, tools=tools, direct=True, sandbox=FakeSandbox())
+    assert direct("Who?").answer == "30"
+    assert '"age":30' in model.requests[0].messages[0].content.replace(" ", "")
+
+
+def test_functions_cannot_be_called_by_a_direct_call() -> None:
+    """It runs no code."""
+    rlm = RLM("-> answer: str", model=ScriptedModel([]), sub_model=ScriptedModel([]), tools=[len_of], direct=True)
+    with pytest.raises(InputError, match="--direct runs no code, so it cannot call len_of"):
+        rlm("Who?")
+
+
+def len_of(text: str) -> int:
+    """Its length."""
+    return len(text)

@@ -89,7 +89,7 @@ def preflight(question: str, signature: Signature, variables: Mapping[str, Any],
     """
     task = task_of(question, signature, variables, options)
     model, sub_model = (resolve(spec, check=False) for spec in (options.model, options.sub_model))
-    sizes = tokens_of(variables)
+    sizes = tokens_of({**variables, **options.tools.values})
     data = None if None in sizes.values() else sum(size or 0 for size in sizes.values())
     if options.direct:
         system, first = prompt.direct_system(signature), message(task, variables, model.name)
