@@ -234,7 +234,8 @@ _BOOKED = [
     """\
 ```repl
 print(list(lost.columns))
-print(lost["passengers"].sum())
+(column,) = [name for name in lost.columns if "passenger" in name]
+print(lost[column].sum())
 ```""",
     """\
 There is no such column. Perhaps there is a table of planes.
