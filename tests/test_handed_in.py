@@ -176,7 +176,7 @@ def test_a_batch_that_does_not_fit_is_refused_whole_and_the_run_goes_on() -> Non
         "SUBMIT([said, *llm_batch(['a'], batch_api=True)])"
     )
     model = Service()
-    played = run_of(model, code(cell), signature="-> r: list", max_tokens=40_000)
+    played = run_of(model, code(cell), signature="-> r: list", max_tokens=26_000)
     stop_reason, values = outcome(played)
     assert stop_reason == "answered"
     assert values["r"][0].startswith("the next call may take 16,")

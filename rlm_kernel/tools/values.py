@@ -8,7 +8,6 @@ import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, Self, overload
 
 from rlm_kernel.errors import InputError, closest
@@ -186,7 +185,7 @@ class Toolbox:
 
     @functools.cached_property
     def _by_name(self) -> Mapping[str, Tool]:
-        return MappingProxyType({item.name: item for item in self.functions})
+        return {item.name: item for item in self.functions}
 
     @functools.cached_property
     def told(self) -> str:

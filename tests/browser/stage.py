@@ -105,7 +105,9 @@ class Holding:
 def prepare(texts: list[str], go: Path) -> str:
     """Have the next run say these texts; returns its line."""
     model: Any = Holding(texts, go)
-    configure(model=model, sub_model=model, max_iterations=200, max_llm_calls=1000, max_errors=200)
+    # the long ones put out more than is usual, and fill the window of a model that nobody knows
+    limits = {"max_iterations": 200, "max_llm_calls": 1000, "max_errors": 200, "sandbox_output": 64}
+    configure(model=model, sub_model=model, compact_at=None, **limits)
     return f"payloads -> {FIELDS}"
 
 

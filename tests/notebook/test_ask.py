@@ -394,14 +394,14 @@ def marks(marker: Path) -> str:
 
 def test_interrupt_in_a_cell(book: Book, marker: Path) -> None:
     """■ during model-written code: the state is kept, rlm_result holds the trajectory so far."""
-    body = "print('found'); kept = 41; import time\\nllm_query('here')\\nwhile True: time.sleep(0.01)"
+    body = "print('found'); kept = 41; import time\\nllm_query('here 1')\\nwhile True: time.sleep(0.01)"
     book.ok(f'script("{body}", sub={marks(marker)})')
     stopped(book, marker)
 
 
 def test_interrupt_in_a_long_sleep(book: Book, marker: Path) -> None:
     """So it is in a call of C that waits."""
-    book.ok(f"script(\"kept = 41; import time; llm_query('here'); time.sleep(100)\", sub={marks(marker)})")
+    book.ok(f"script(\"kept = 41; import time; llm_query('here 2'); time.sleep(100)\", sub={marks(marker)})")
     stopped(book, marker)
 
 
@@ -428,7 +428,7 @@ def test_interrupt_in_a_sub_call(book: Book, marker: Path) -> None:
 
 def test_cells_queued_after_a_stop_do_not_run(book: Book, marker: Path) -> None:
     """As after any interrupted cell, and the kernel goes on with the next one that is sent."""
-    book.ok(f"script(\"import time; llm_query('here'); time.sleep(100)\", sub={marks(marker)})\nqueued = 0")
+    book.ok(f"script(\"import time; llm_query('here 3'); time.sleep(100)\", sub={marks(marker)})\nqueued = 0")
     book.interrupt_when(marker)
     first = book.client.execute("%%rlm\nQ", allow_stdin=False)
     second = book.client.execute("queued = 1", allow_stdin=False)

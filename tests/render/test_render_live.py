@@ -153,7 +153,6 @@ def test_a_terminal_is_not_overrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
     view = TextView.terminal(out)
     for event in events(question="What? " * 50, reply="- " + "word " * 100, subcalls=2, prompt="ask " * 50):
         view(event)

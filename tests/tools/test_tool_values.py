@@ -7,6 +7,7 @@ import enum
 import functools
 import math
 import operator
+import pickle
 from typing import Any, Literal, TypedDict
 
 import pandas as pd
@@ -256,3 +257,10 @@ def test_names_of_nothing(names: str, says: str) -> None:
     """One line says what is wrong and what to do."""
     with pytest.raises(InputError, match=says):
         Toolbox.named(names, {"read_file": read_file, "store": Store(1), "users": [1]})
+
+
+def test_a_toolbox_that_was_used_can_be_pickled() -> None:
+    """A dry run holds the options, and can be kept."""
+    box = Toolbox.of([])
+    assert box.find("add") is None
+    assert pickle.loads(pickle.dumps(box)).functions == ()
