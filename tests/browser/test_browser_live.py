@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Opens
 from tests.browser.page import Front
 from tests.browser.panel import SETUP, Gates, Panel, steps
+from tests.notebook.book import within
 
 FORMS = {"text/html", "text/markdown", "text/plain"}
 ASK = "%%rlm -> answer\nWhich is it?"
@@ -88,7 +89,7 @@ def test_everything_is_seen_as_it_happens(notebook: Opens, gates: Gates, front: 
     expect(panel.stat("iteration")).to_have_text("3 of 20")
     expect(panel.stat("sub-calls")).to_have_text("4 of 50")
     expect(panel.stat("tokens")).to_have_text("215")
-    assert panel.el.locator("canvas").evaluate(COLOURS) > 4
+    assert within(5, lambda: panel.el.locator("canvas").evaluate(COLOURS) > 4)  # it is painted with the next frame
     assert page.prompt(1) == "[*]:"
     gates.open("answer")
     page.wait_idle()
