@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_kernel.errors import DriftError, RecordingError
-from rlm_kernel.models._drift import masked, shorten
+from rlm_kernel.models._drift import difference, masked, shorten
 from rlm_kernel.models._recorded import FORMAT, VERSION, Failed, Run, dump, load
 from rlm_kernel.models._recorder import RunRecorder
 from rlm_kernel.models._tape import Tape, raised
@@ -112,6 +112,9 @@ class Recording:
         others = dict.fromkeys(run.signature for run in self.runs if run.question == question)
         if others:
             known = f"it has this question with the signature {', '.join(map(repr, others))}, not {signature!r}"
+        elif alike := [run.question for run in self.runs if shorten(run.question) == shorten(question)]:
+            # quoted, the two would look the same
+            known = f"it has one that differs:\n{difference(alike[0], question)}\nask as it was recorded"
         elif self.runs:
             questions = list(dict.fromkeys(shorten(run.question) for run in self.runs))
             more = f" and {len(questions) - _SHOWN} more" if len(questions) > _SHOWN else ""

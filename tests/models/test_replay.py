@@ -273,3 +273,14 @@ def test_a_question_that_was_not_recorded_lists_those_that_were(path: Path) -> N
         replay(path, question="How much?")
     with pytest.raises(DriftError, match="signature 'x -> n: int', not 'x -> n'"):
         replay(path, signature="x -> n")
+
+
+def test_a_long_question_that_differs_late_shows_where(tmp_path: Path) -> None:
+    """Its beginning, which is all that is quoted, is that of the recorded one."""
+    question = "Which route is the least reliable? " * 4 + "Late is more than 30 minutes."
+    path = tmp_path / "r.json"
+    record(path, ScriptedModel(REPLIES), FIRST, question=question)
+    with pytest.raises(DriftError) as caught:
+        replay(path, question=question.replace("30", "15"))
+    assert "30 minutes" in str(caught.value)
+    assert "15 minutes" in str(caught.value)
