@@ -25,7 +25,7 @@ from rlm_kernel.sandbox.isolation.provisioner import CHANNELS
 from rlm_kernel.sandbox.isolation.proxy import Traffic
 from rlm_kernel.sandbox.isolation.talk import listen
 from rlm_kernel.sandbox.launch import APART_SECONDS, KernelProcess
-from rlm_kernel.sandbox.sockets import Channel, Sockets
+from rlm_kernel.sandbox.sockets import Channel
 from rlm_kernel.sandbox.wires import Reception, SocketWire, Wire
 
 __all__ = ["ChildKernel", "Offspring"]
@@ -119,13 +119,7 @@ class ChildKernel:
             return f"ipc://{self._paths[channel]}"
 
         session = Session(key=self._key.encode())
-        sockets = Sockets(url, session.bsession, reception.takes, reception.max_bytes, reception.rest)
-        try:
-            await sockets.connect(self.alive)
-        except BaseException:
-            await sockets.close()
-            raise
-        return SocketWire(session, sockets)
+        return await SocketWire.connected(session, url, reception, self.alive)
 
     async def alive(self) -> bool:
         """Whether its process runs."""

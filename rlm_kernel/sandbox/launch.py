@@ -34,7 +34,6 @@ from rlm_kernel.sandbox.isolation.provisioner import IsolatedProvisioner
 from rlm_kernel.sandbox.isolation.proxy import Traffic
 from rlm_kernel.sandbox.isolation.talk import last_line
 from rlm_kernel.sandbox.janitor import Janitor
-from rlm_kernel.sandbox.sockets import Sockets
 from rlm_kernel.sandbox.wires import Reception, SocketWire, Wire
 
 __all__ = ["APART_SECONDS", "KernelProcess", "check_kernelspec"]
@@ -201,13 +200,7 @@ class KernelProcess:
             SandboxError: the process ended, or does not speak ZMTP without encryption.
         """
         session, url = self.manager.session, self.manager._make_url
-        sockets = Sockets(url, session.bsession, reception.takes, reception.max_bytes, reception.rest)
-        try:
-            await sockets.connect(self.alive)
-        except BaseException:
-            await sockets.close()
-            raise
-        return SocketWire(session, sockets)
+        return await SocketWire.connected(session, url, reception, self.alive)
 
     def first_cell(self) -> str:
         """What makes it a sandbox."""

@@ -6,7 +6,7 @@ What comes is handed over as frames, in the order of its channel and bounded in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,6 +56,23 @@ class SocketWire:
 
     def __init__(self, session: Session, sockets: Sockets) -> None:
         self.session, self._sockets = session, sockets
+
+    @classmethod
+    async def connected(
+        cls, session: Session, url: Callable[[Channel], str], reception: Reception, alive: Callable[[], Awaitable[bool]]
+    ) -> SocketWire:
+        """A connection to the sockets at these places, however long the kernel takes to listen.
+
+        Raises:
+            SandboxError: there is no kernel to wait for, or it does not speak ZMTP without encryption.
+        """
+        sockets = Sockets(url, session.bsession, reception.takes, reception.max_bytes, reception.rest)
+        try:
+            await sockets.connect(alive)
+        except BaseException:
+            await sockets.close()
+            raise
+        return cls(session, sockets)
 
     @property
     def lost(self) -> bool:
